@@ -1,0 +1,139 @@
+"""Connections and query files. SQL lives in `sql/queries`, one query a file."""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import psycopg
+from psycopg import errors as pg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from hyperdrip.errors import (
+    ConflictError,
+    DatabaseError,
+    DatabaseUnavailable,
+    HyperdripError,
+    NotMigratedError,
+    SettingsError,
+)
+
+OLDEST_SERVER = 140000
+CONNECT_TIMEOUT_SECONDS = 10
+CROWDED_SECONDS = 60
+
+
+@cache
+def sql_folder() -> Path:
+    """The folder with `migrations` and `queries`: inside the wheel, or in the checkout."""
+    package = Path(__file__).parent
+    for folder in (package / "sql", package.parent / "sql"):
+        if folder.is_dir():
+            return folder
+    raise HyperdripError(f"the sql folder is missing beside {package}; install Hyperdrip again")
+
+
+@cache
+def query(name: str) -> bytes:
+    """The text of `sql/queries/<name>.sql`, as bytes: psycopg takes them as they are."""
+    return (sql_folder() / "queries" / f"{name}.sql").read_bytes()
+
+
+def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:
+    """Open an autocommit connection. A server with no free slot is asked again for a minute.
+
+    Raises: SettingsError for a malformed address; DatabaseUnavailable when the server cannot be
+    reached or is a standby (with `is_writer`); DatabaseError when it is too old.
+    """
+    give_up_at = time.monotonic() + CROWDED_SECONDS
+    while True:
+        try:
+            conn = psycopg.connect(_complete(dsn), autocommit=True)
+            break
+        except psycopg.ProgrammingError:
+            raise SettingsError(
+                "DATABASE_URL is malformed; write postgresql://user:password@host:5432/database"
+            ) from None
+        except psycopg.OperationalError as error:
+            if _is_crowded(error) and time.monotonic() < give_up_at:
+                time.sleep(random.uniform(0.05, 0.5))
+                continue
+            raise DatabaseUnavailable(
+                f"database {address(dsn)} cannot be reached: {first_line(error)};"
+                " check DATABASE_URL and that the server runs"
+            ) from None
+    try:
+        _check_server(conn, dsn, is_writer=is_writer)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def address(dsn: str) -> str:
+    """Where a DSN points, for people: host, port and database, never a password."""
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        return "(malformed address)"
+    host = parts.get("host") or parts.get("hostaddr") or "the local socket"
+    port = f":{parts['port']}" if parts.get("port") else ""
+    return f"{parts.get('dbname') or parts.get('user') or 'default'} on {host}{port}"
+
+
+def first_line(error: BaseException) -> str:
+    """The one line of a driver's error that says what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text.rsplit("FATAL:", 1)[-1].strip()
+
+
+@contextmanager
+def converted_errors() -> Iterator[None]:
+    """Turn the driver's errors into Hyperdrip's, once, at the edge."""
+    try:
+        yield
+    except (pg.UndefinedTable, pg.InvalidSchemaName, pg.UndefinedColumn, pg.UndefinedFunction) as e:
+        raise NotMigratedError(
+            f"the database is not migrated to this version ({first_line(e)});"
+            " run: hyperdrip db migrate"
+        ) from e
+    except (pg.ReadOnlySqlTransaction, pg.InsufficientPrivilege) as e:
+        raise DatabaseError(f"the database does not allow this: {first_line(e)}") from e
+    except pg.UniqueViolation as e:
+        raise ConflictError(f"it exists already: {e.diag.message_detail or first_line(e)}") from e
+    except psycopg.OperationalError as e:
+        raise DatabaseUnavailable(
+            f"the database was lost: {first_line(e)}; try again once it is back"
+        ) from e
+    except psycopg.Error as e:
+        raise DatabaseError(f"the database refused: {first_line(e)}") from e
+
+
+def _complete(dsn: str) -> str:
+    parts = conninfo_to_dict(dsn)
+    return make_conninfo(
+        dsn,
+        connect_timeout=parts.get("connect_timeout", CONNECT_TIMEOUT_SECONDS),
+        application_name=parts.get("application_name", "hyperdrip"),
+    )
+
+
+def _is_crowded(error: psycopg.OperationalError) -> bool:
+    text = str(error)
+    return "too many clients" in text or "remaining connection slots" in text
+
+
+def _check_server(conn: psycopg.Connection, dsn: str, *, is_writer: bool) -> None:
+    if conn.info.server_version < OLDEST_SERVER:
+        raise DatabaseError(
+            f"database {address(dsn)} is PostgreSQL {conn.info.server_version // 10000};"
+            " Hyperdrip needs 14 or later"
+        )
+    row = conn.execute(query("is_standby")).fetchone()
+    if is_writer and row is not None and row[0]:
+        raise DatabaseUnavailable(
+            f"database {address(dsn)} is a standby; point DATABASE_URL at the primary server"
+        )

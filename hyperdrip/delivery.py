@@ -1,0 +1,286 @@
+"""The transactions of the worker's loop: claim, finish, extend, and settling expired leases.
+
+Read -> claim -> send -> finish are separate statements, each with its own snapshot. Finishing wave k
+and claiming wave k+1 share a transaction. Lock order: leads by id, messages, envelopes, quota.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import psycopg
+
+from hyperdrip import leads, ledger, queue, quota
+from hyperdrip.clock import Clock
+from hyperdrip.ledger import Expired, Finish, Finished, MessageKey
+from hyperdrip.models import Claim, Envelope, LeadStatus, MessageState
+from hyperdrip.replanner import give_back
+from hyperdrip.retry import is_sent_again
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A lead that has had its last message."""
+
+    lead_id: int
+    email: str
+    message_count: int
+    max_messages: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Messages to settle; `resends` are those whose unknown hand-over costs one more unit."""
+
+    finishes: tuple[Finish, ...] = ()
+    resends: frozenset[MessageKey] = frozenset()
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a finish changed: rows whose token still matched, and leads that completed."""
+
+    finished: tuple[Finished, ...] = ()
+    completed: tuple[Completed, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a worker asks to claim: envelopes of one day's queue, and who asks."""
+
+    envelopes: Sequence[Envelope]
+    day: date
+    sender: str
+    worker: int
+    vt_seconds: int
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """What came of a request."""
+
+    claims: tuple[Claim, ...] = ()
+    expired: tuple[tuple[MessageKey, int], ...] = ()
+    orphans: int = 0
+    blocked: tuple[MessageKey, ...] = ()
+    is_gate_closed: bool = False
+
+
+@dataclass
+class _Sorted:
+    """Envelopes by what the ledger says of them."""
+
+    orphans: list[int] = field(default_factory=list)
+    candidates: list[tuple[MessageKey, int]] = field(default_factory=list)
+    expired: list[tuple[MessageKey, int]] = field(default_factory=list)
+
+
+def finish_and_claim(
+    conn: psycopg.Connection,
+    clock: Clock,
+    environment: str,
+    *,
+    batch: Batch,
+    request: Request | None,
+) -> tuple[Settled, Claimed]:
+    """Settle one wave and claim the next, in one transaction."""
+    with conn.transaction():
+        changes: dict[date, quota.Change] = defaultdict(quota.Change)
+        settled = _finish(conn, environment, batch, changes) if batch.finishes else Settled()
+        if request is None:
+            quota.apply(conn, changes)
+            return settled, Claimed()
+        sorted_envelopes = _lock(conn, request)
+        name = queue.name_of(environment, request.day)
+        queue.archive(conn, name, sorted_envelopes.orphans)
+        quota.apply(conn, {d: c for d, c in changes.items() if d <= request.day})
+        claimed = _claim(conn, clock, name, request, sorted_envelopes)
+        quota.apply(conn, {d: c for d, c in changes.items() if d > request.day})
+        return settled, claimed
+
+
+def extend(
+    conn: psycopg.Connection, environment: str, claims: Sequence[Claim], *, vt_seconds: int
+) -> int:
+    """Hide the envelopes of `claims` for another `vt_seconds`; returns how many are still ours.
+
+    Visibility goes by id alone, so only those whose locked ledger row carries our token.
+    """
+    with conn.transaction():
+        ours = ledger.lock_lease(conn, claims)
+        if ours:
+            name = queue.name_of(environment, claims[0].day)
+            queue.set_visible(conn, name, ours, in_seconds=vt_seconds)
+    return len(ours)
+
+
+def settle_expired(
+    conn: psycopg.Connection,
+    environment: str,
+    expired: Sequence[tuple[MessageKey, int]],
+    *,
+    day: date,
+    on_unknown: str,
+    max_attempts: int,
+) -> Settled:
+    """Settle messages whose lease ran out while they were being sent: unknown, or sent again."""
+    if not expired:
+        return Settled()
+    finishes: list[Finish] = []
+    resends: set[MessageKey] = set()
+    for item in ledger.list_expired(conn, expired, day=day):
+        finish, is_resend = unknown(
+            item, "its worker was lost", on_unknown=on_unknown, max_attempts=max_attempts
+        )
+        finishes.append(finish)
+        if is_resend:
+            resends.add(finish.key)
+    if not finishes:
+        return Settled()
+    with conn.transaction():
+        changes: dict[date, quota.Change] = defaultdict(quota.Change)
+        batch = Batch(tuple(finishes), frozenset(resends))
+        settled = _finish(conn, environment, batch, changes)
+        quota.apply(conn, changes)
+    return settled
+
+
+def unknown(
+    item: Expired, reason: str, *, on_unknown: str, max_attempts: int
+) -> tuple[Finish, bool]:
+    """What becomes of a message of unknown fate; and whether it is sent again."""
+    is_resend = is_sent_again(
+        on_unknown=on_unknown,
+        sender=item.sender,
+        attempts=item.attempts,
+        max_attempts=max_attempts,
+    )
+    finish = Finish(
+        key=(item.lead_id, item.run, item.number),
+        token=item.token,
+        state=MessageState.PLANNED if is_resend else MessageState.UNKNOWN,
+        error=reason,
+    )
+    return finish, is_resend
+
+
+def locate(envelopes: Iterable[Envelope]) -> tuple[dict[MessageKey, list[int]], list[int]]:
+    """Envelopes by the message that they point at, and those that point at none."""
+    found: dict[MessageKey, list[int]] = defaultdict(list)
+    strangers: list[int] = []
+    for envelope in envelopes:
+        address = queue.address_of(envelope)
+        if address is None:
+            strangers.append(envelope.envelope_id)
+        else:
+            key = (address.lead_id, address.run, address.number)
+            found[key].append(envelope.envelope_id)
+    return found, strangers
+
+
+def _finish(
+    conn: psycopg.Connection,
+    environment: str,
+    batch: Batch,
+    changes: dict[date, quota.Change],
+) -> Settled:
+    by_key = {finish.key: finish for finish in batch.finishes}
+    locked = leads.lock_leads(conn, {lead_id for lead_id, _, _ in by_key})
+    finished = ledger.finish_messages(conn, batch.finishes)
+    advanced, to_archive, failed_leads = [], defaultdict(list), {}
+    shown: dict[tuple[date, int], list[int]] = defaultdict(list)
+    returned: dict[MessageState, set[int]] = defaultdict(set)
+    for row in finished:
+        finish = by_key[row.lead_id, row.run, row.number]
+        key, change = finish.key, changes[row.day]
+        if row.new_state == MessageState.PLANNED:
+            change.reserved += 1
+            if key in batch.resends:
+                change.resent += 1
+            else:
+                change.sent -= 1
+            status = locked[row.lead_id][1]
+            if status is LeadStatus.ACTIVE:
+                shown[row.day, finish.backoff_seconds].append(row.envelope_id)
+            else:
+                is_paused = status is LeadStatus.PAUSED
+                state = MessageState.PLANNED if is_paused else MessageState.CANCELLED
+                returned[state].add(row.lead_id)
+            continue
+        to_archive[row.day].append(row.envelope_id)
+        if row.new_state == MessageState.FAILED:
+            change.sent -= 1
+            failed_leads[row.lead_id] = finish.error
+        counted = row.new_state != MessageState.FAILED and row.old_state == "sending"
+        advanced.append((row.lead_id, row.run, row.number, int(counted), finish.sent_at))
+    completed = leads.advance(conn, advanced) if advanced else []
+    for lead_id, reason in failed_leads.items():
+        leads.set_status(
+            conn,
+            [lead_id],
+            LeadStatus.FAILED,
+            from_statuses=[LeadStatus.ACTIVE, LeadStatus.PAUSED],
+            reason=reason,
+        )
+    returned[MessageState.CANCELLED] |= set(failed_leads)
+    for state, lead_ids in returned.items():
+        give_back(conn, environment, lead_ids, state, changes)
+    for day, ids in sorted(to_archive.items()):
+        queue.archive(conn, queue.name_of(environment, day), ids)
+    for (day, seconds), ids in sorted(shown.items()):
+        queue.set_visible(conn, queue.name_of(environment, day), ids, in_seconds=seconds)
+    return Settled(tuple(finished), tuple(Completed(*row) for row in completed))
+
+
+def _lock(conn: psycopg.Connection, request: Request) -> _Sorted:
+    """Lock the messages that the envelopes point at, and sort the envelopes by what they are."""
+    located, strangers = locate(request.envelopes)
+    found = _Sorted(orphans=strangers)
+    pointed = {
+        (row.lead_id, row.run, row.number): row for row in ledger.lock_wave(conn, list(located))
+    }
+    for key, envelope_ids in located.items():
+        row = pointed.get(key)
+        for envelope_id in envelope_ids:
+            if row is None or (row.day, row.envelope_id) != (request.day, envelope_id):
+                found.orphans.append(envelope_id)
+            elif row.state == MessageState.PLANNED:
+                found.candidates.append((key, envelope_id))
+            elif row.state == MessageState.SENDING:
+                found.expired.append((key, envelope_id))
+            else:
+                found.orphans.append(envelope_id)
+    return found
+
+
+def _claim(
+    conn: psycopg.Connection, clock: Clock, name: str, request: Request, found: _Sorted
+) -> Claimed:
+    claims: list[Claim] = []
+    if found.candidates:
+        quota.lock_day(conn, request.day)
+        claims = ledger.claim_wave(
+            conn,
+            found.candidates,
+            day=request.day,
+            sender=request.sender,
+            worker=request.worker,
+            now=clock.read(conn),
+        )
+    mine = {claim.envelope_id for claim in claims}
+    left = [(key, envelope_id) for key, envelope_id in found.candidates if envelope_id not in mine]
+    is_gate_closed = False
+    if left:
+        gate = quota.read_gate(conn, request.day)
+        is_gate_closed = gate.room <= 0 or gate.is_paused
+        # Blocked messages are hidden for a while: whatever holds them up is settled by then.
+        seconds = 0 if is_gate_closed else request.vt_seconds
+        queue.set_visible(conn, name, [envelope for _, envelope in left], in_seconds=seconds)
+    return Claimed(
+        claims=tuple(claims),
+        expired=tuple(found.expired),
+        orphans=len(found.orphans),
+        blocked=() if is_gate_closed else tuple(key for key, _ in left),
+        is_gate_closed=is_gate_closed,
+    )

@@ -1,0 +1,151 @@
+"""Handing a claimed wave over to the sender, and turning what comes back into a batch to finish."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import assert_never
+
+import psycopg
+
+from hyperdrip import delivery
+from hyperdrip import instance as instances
+from hyperdrip.clock import Clock, day_of
+from hyperdrip.delivery import Batch
+from hyperdrip.ledger import Expired, Finish, MessageKey
+from hyperdrip.models import Claim, Instance, MessageState
+from hyperdrip.retry import backoff_seconds, is_given_up
+from hyperdrip.rollover import Policy
+from hyperdrip.senders import Failed, Outcome, Retry, Sender, Sent, Unknown
+
+log = logging.getLogger("hyperdrip.worker")
+
+PAUSE_CHECK_SECONDS = 0.1
+
+
+@dataclass
+class Wave:
+    """What is in flight: claims of one day, and until when (monotonic) their lease holds."""
+
+    claims: Sequence[Claim]
+    day: date
+    lease_ends: float
+    outcomes: dict[MessageKey, Outcome] = field(default_factory=dict)
+    handed_over: dict[MessageKey, datetime] = field(default_factory=dict)
+
+
+@dataclass
+class Dispatcher:
+    """Sends waves with one sender, and says what is to become of each message."""
+
+    sender: Sender
+    instance: Instance
+    policy: Policy
+    clock: Clock
+    stop: threading.Event
+    chance: Callable[[], float]
+    vt_seconds: int
+    log_addresses: bool = True
+    _paused_at: float = 0.0
+    _is_paused: bool = False
+
+    def send(self, conn: psycopg.Connection, wave: Wave) -> Batch:
+        """Hand the wave over; returns what has to be finished, also when the sender breaks."""
+        extended_at = time.monotonic()
+
+        def may_send(claim: Claim) -> bool:
+            if not self._may_hand_over(conn, wave):
+                return False
+            wave.handed_over[key_of(claim)] = self.clock.estimate()
+            if not self.sender.is_quiet:
+                log.info(
+                    "Sending message #%d to %s (scheduled for %s)",
+                    claim.number,
+                    claim.email if self.log_addresses else f"lead_{claim.lead_id}",
+                    claim.day,
+                )
+            return True
+
+        try:
+            for claim, outcome in self.sender.send_wave(wave.claims, may_send):
+                wave.outcomes[key_of(claim)] = outcome
+                if time.monotonic() - extended_at > self.vt_seconds / 3:
+                    extended_at = time.monotonic()
+                    self._extend(conn, wave)
+        except Exception:  # whatever breaks in here, the wave has to be settled
+            log.exception("A wave of the sender %s was cut short", self.sender.name)
+        return self._settle(wave)
+
+    def _may_hand_over(self, conn: psycopg.Connection, wave: Wave) -> bool:
+        """Right before a hand-over: not stopped, still that day, lease not over, not paused."""
+        if self.stop.is_set() or time.monotonic() >= wave.lease_ends:
+            return False
+        if day_of(self.clock.estimate(), self.instance.time_zone) != wave.day:
+            return False
+        if time.monotonic() - self._paused_at > PAUSE_CHECK_SECONDS:
+            self._is_paused = instances.require_instance(conn).is_paused
+            self._paused_at = time.monotonic()
+        return not self._is_paused
+
+    def _extend(self, conn: psycopg.Connection, wave: Wave) -> None:
+        waiting = [claim for claim in wave.claims if key_of(claim) not in wave.outcomes]
+        if not waiting:
+            return
+        started = time.monotonic()
+        ours = delivery.extend(
+            conn, self.instance.environment, waiting, vt_seconds=self.vt_seconds
+        )
+        if ours == len(waiting):
+            wave.lease_ends = started + self.vt_seconds
+
+    def _settle(self, wave: Wave) -> Batch:
+        finishes: list[Finish] = []
+        resends: set[MessageKey] = set()
+        for claim in wave.claims:
+            key = key_of(claim)
+            if key not in wave.handed_over:
+                finishes.append(Finish(key, claim.token, MessageState.PLANNED, is_attempt=False))
+                continue
+            outcome = wave.outcomes.get(key, Unknown("the sender gave no answer"))
+            finish, is_resend = self._finish_of(claim, outcome, wave.handed_over[key])
+            finishes.append(finish)
+            if is_resend:
+                resends.add(key)
+        return Batch(tuple(finishes), frozenset(resends))
+
+    def _finish_of(
+        self, claim: Claim, outcome: Outcome, sent_at: datetime
+    ) -> tuple[Finish, bool]:
+        """What becomes of a message that was handed over; and whether it is sent again."""
+        key, token, most = key_of(claim), claim.token, self.policy.max_attempts
+        match outcome:
+            case Sent(provider_id):
+                return (
+                    Finish(
+                        key, token, MessageState.SENT, sent_at=sent_at, provider_id=provider_id
+                    ),
+                    False,
+                )
+            case Retry(reason):
+                if is_given_up(claim.attempts, max_attempts=most):
+                    why = f"given up after {claim.attempts} attempts: {reason}"
+                    return Finish(key, token, MessageState.FAILED, error=why), False
+                seconds = backoff_seconds(claim.attempts, chance=self.chance())
+                again = MessageState.PLANNED
+                return Finish(key, token, again, error=reason, backoff_seconds=seconds), False
+            case Failed(reason):
+                return Finish(key, token, MessageState.FAILED, error=reason), False
+            case Unknown(reason):
+                held = Expired(*key, token, claim.attempts, self.sender.name)
+                return delivery.unknown(
+                    held, reason, on_unknown=self.policy.on_unknown, max_attempts=most
+                )
+            case _:
+                assert_never(outcome)
+
+
+def key_of(claim: Claim) -> MessageKey:
+    """The ledger key of a claimed message."""
+    return claim.lead_id, claim.run, claim.number

@@ -1,0 +1,70 @@
+"""Every error that Hyperdrip raises on purpose, and the exit code of each.
+
+HyperdripError                1   something failed
+├── SettingsError             2   wrong usage, settings, or environment
+├── NotFoundError             3   no such lead, campaign, message or queue
+├── ConflictError             4   it exists already, or somebody holds it
+├── InvalidDataError          5   a value that cannot be taken
+│   └── NoRoomError           5   the plan does not fit before the horizon
+├── DatabaseError             6   the database cannot be used
+│   ├── DatabaseUnavailable   6   not reachable, or the connection was lost
+│   └── NotMigratedError      6   no schema yet, or one of another version
+└── AuditFailed               7   `audit` found a broken invariant
+
+A message is one line: what happened, with which value, and what to do about it. It never holds
+a password.
+"""
+
+
+class HyperdripError(Exception):
+    """Something failed that the user can read about in one line."""
+
+    exit_code = 1
+
+
+class SettingsError(HyperdripError):
+    """A setting, an option or the environment is wrong."""
+
+    exit_code = 2
+
+
+class NotFoundError(HyperdripError):
+    """There is no such lead, campaign, message or queue."""
+
+    exit_code = 3
+
+
+class ConflictError(HyperdripError):
+    """The thing exists already, or another process holds it."""
+
+    exit_code = 4
+
+
+class InvalidDataError(HyperdripError):
+    """A value cannot be taken: a bad address, a start in the past, a broken file."""
+
+    exit_code = 5
+
+
+class NoRoomError(InvalidDataError):
+    """A plan would reach past the horizon; nothing was written."""
+
+
+class DatabaseError(HyperdripError):
+    """The database cannot be used as it is."""
+
+    exit_code = 6
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The server cannot be reached, or the connection was lost."""
+
+
+class NotMigratedError(DatabaseError):
+    """The database has no Hyperdrip schema, or one of another version."""
+
+
+class AuditFailed(HyperdripError):
+    """The tables contradict each other."""
+
+    exit_code = 7

@@ -1,0 +1,286 @@
+"""The table of leads: a function per query, and the rules for what a lead may hold."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import kwargs_row
+from psycopg.types.json import Jsonb
+
+from hyperdrip.db import query
+from hyperdrip.errors import InvalidDataError, NotFoundError
+from hyperdrip.models import ImportResult, Lead, LeadStatus, NewLead
+
+LONGEST_NAME = 200
+LONGEST_PHONE = 40
+LONGEST_NOTES = 10_000
+LONGEST_FIELD_NAME = 60
+LONGEST_FIELD = 2_000
+
+
+def check_new_lead(
+    *,
+    name: str,
+    email: str,
+    phone: str | None = None,
+    notes: str | None = None,
+    fields: Mapping[str, str] | None = None,
+) -> NewLead:
+    """Check and normalise what a person typed.
+
+    Raises: InvalidDataError naming the first value that cannot be taken.
+    """
+    return NewLead(
+        name=_one_line("name", name, LONGEST_NAME),
+        email=_email(email),
+        phone=_phone(phone),
+        notes=_notes(notes),
+        fields={_field_name(key): _field(key, value) for key, value in (fields or {}).items()},
+    )
+
+
+def phone_key(phone: str | None) -> str | None:
+    """The form in which phones are compared: digits, with 00 written as +. The table's own rule."""
+    if phone is None:
+        return None
+    return re.sub(r"^00", "+", re.sub(r"[^0-9+]", "", phone))
+
+
+def parse_key(text: str) -> tuple[int | None, str | None]:
+    """Read a LEAD as commands take it: (id, None) for `lead_123` or `123`, else (None, address)."""
+    match = re.fullmatch(r"(?:lead_)?([0-9]{1,18})", text.strip())
+    return (int(match[1]), None) if match else (None, text.strip())
+
+
+def get_lead(conn: psycopg.Connection, key: str) -> Lead | None:
+    """A lead by `lead_123`, `123` or its address in any letter case."""
+    lead_id, email = parse_key(key)
+    with conn.cursor(row_factory=kwargs_row(_lead)) as cursor:
+        return cursor.execute(
+            query("get_lead"), {"lead_id": lead_id, "email": email}
+        ).fetchone()
+
+
+def require_lead(conn: psycopg.Connection, key: str) -> Lead:
+    """As get_lead. Raises: NotFoundError."""
+    lead = get_lead(conn, key)
+    if lead is None:
+        raise NotFoundError(f"no lead {key!r}; `hyperdrip leads list` shows who is there")
+    return lead
+
+
+def list_leads(
+    conn: psycopg.Connection, *, status: str | None, campaign: str | None, limit: int
+) -> list[Lead]:
+    """Leads by id."""
+    with conn.cursor(row_factory=kwargs_row(_lead)) as cursor:
+        return cursor.execute(
+            query("list_leads"), {"status": status, "campaign": campaign, "limit": limit}
+        ).fetchall()
+
+
+def list_taken(
+    conn: psycopg.Connection, *, emails: Sequence[str], phone_keys: Sequence[str]
+) -> list[tuple[int, str, str | None]]:
+    """Leads that have one of these addresses or phones: id, address in lower case, phone key."""
+    return conn.execute(
+        query("list_taken"), {"emails": list(emails), "phone_keys": list(phone_keys)}
+    ).fetchall()
+
+
+def list_suppressed(conn: psycopg.Connection, emails: Sequence[str]) -> dict[str, str]:
+    """Addresses that must never be written to: address in lower case -> reason."""
+    return dict(conn.execute(query("list_suppressed"), {"emails": list(emails)}).fetchall())
+
+
+def insert_import(conn: psycopg.Connection, *, source: str) -> int:
+    """Record an import that begins; returns its id."""
+    row = conn.execute(query("insert_import"), {"source": source}).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def finish_import(conn: psycopg.Connection, result: ImportResult) -> None:
+    """Write down what came of an import."""
+    conn.execute(
+        query("finish_import"),
+        {
+            "import_id": result.import_id,
+            "read": result.read,
+            "added": result.added,
+            "updated": result.updated,
+            "duplicates": result.duplicates,
+            "rejected": result.rejected,
+            "first_day": result.first_day,
+            "last_day": result.last_day,
+        },
+    )
+
+
+def insert_leads(
+    conn: psycopg.Connection,
+    new_leads: Sequence[NewLead],
+    *,
+    first_days: Sequence[date],
+    campaign: str,
+    campaign_version: int,
+    max_messages: int,
+    import_id: int | None,
+    now: datetime,
+) -> list[int]:
+    """Insert leads; returns their ids in the same order, which is ascending."""
+    rows = conn.execute(
+        query("insert_leads"),
+        {
+            "names": [lead.name for lead in new_leads],
+            "emails": [lead.email for lead in new_leads],
+            "phones": [lead.phone for lead in new_leads],
+            "notes": [lead.notes for lead in new_leads],
+            "fields": [Jsonb(dict(lead.fields)) for lead in new_leads],
+            "first_days": list(first_days),
+            "campaign": campaign,
+            "campaign_version": campaign_version,
+            "max_messages": max_messages,
+            "import_id": import_id,
+            "now": now,
+        },
+    ).fetchall()
+    id_of = {email: lead_id for lead_id, email in rows}
+    return [id_of[lead.email] for lead in new_leads]
+
+
+def list_emails(conn: psycopg.Connection, lead_ids: Collection[int]) -> dict[int, str]:
+    """The addresses of leads, by id."""
+    return dict(conn.execute(query("list_emails"), {"lead_ids": sorted(lead_ids)}).fetchall())
+
+
+def lock_leads(
+    conn: psycopg.Connection, lead_ids: Collection[int]
+) -> dict[int, tuple[str, LeadStatus, int]]:
+    """Lock leads by id until the end of the transaction: id -> (address, status, run)."""
+    rows = conn.execute(query("lock_leads"), {"lead_ids": sorted(set(lead_ids))}).fetchall()
+    return {lead_id: (email, LeadStatus(status), run) for lead_id, email, status, run in rows}
+
+
+def set_status(
+    conn: psycopg.Connection,
+    lead_ids: Collection[int],
+    status: LeadStatus,
+    *,
+    from_statuses: Sequence[LeadStatus],
+    reason: str | None,
+) -> list[int]:
+    """Move leads that have one of `from_statuses`; returns the ids that moved."""
+    rows = conn.execute(
+        query("set_lead_status"),
+        {
+            "lead_ids": sorted(set(lead_ids)),
+            "status": status.value,
+            "from_statuses": [old.value for old in from_statuses],
+            "reason": reason,
+        },
+    ).fetchall()
+    return [lead_id for (lead_id,) in rows]
+
+
+def refresh_next_days(conn: psycopg.Connection, lead_ids: Collection[int]) -> None:
+    """Set next_scheduled_for from the ledger."""
+    conn.execute(query("refresh_next_days"), {"lead_ids": sorted(set(lead_ids))})
+
+
+def complete(conn: psycopg.Connection, lead_ids: Collection[int]) -> None:
+    """Complete ACTIVE leads that have had all their messages."""
+    conn.execute(query("complete_leads"), {"lead_ids": sorted(set(lead_ids))})
+
+
+def advance(
+    conn: psycopg.Connection, settled: Sequence[tuple[int, int, int, int, datetime | None]]
+) -> list[tuple[int, str, int, int]]:
+    """Move leads on after settled messages, given as (lead, run, number, counted 0/1, sent at).
+
+    Returns those that completed: id, address, message count, maximum.
+    """
+    columns: list[list[Any]] = [list(column) for column in zip(*settled, strict=True)]
+    names = ("lead_ids", "runs", "numbers", "counted", "sent_ats")
+    return conn.execute(
+        query("advance_leads"), dict(zip(names, columns, strict=True))
+    ).fetchall()
+
+
+def _lead(**columns: Any) -> Lead:
+    return Lead(**{**columns, "status": LeadStatus(columns["status"])})
+
+
+def _one_line(what: str, value: str, longest: int) -> str:
+    text = value.replace("\u00a0", " ").strip()
+    if not text:
+        raise InvalidDataError(f"{what} is empty; every lead needs one")
+    if len(text) > longest:
+        raise InvalidDataError(f"{what} has {len(text)} characters; at most {longest} fit")
+    if _has_control_characters(text):
+        raise InvalidDataError(f"{what}={text[:60]!r} has control characters or a line break")
+    return text
+
+
+def _email(value: str) -> str:
+    from email_validator import EmailNotValidError, validate_email
+
+    text = value.replace("\u00a0", " ").strip()
+    try:
+        if len(text) > 320:
+            raise EmailNotValidError("it is longer than an address can be")
+        found = validate_email(text, check_deliverability=False, test_environment=True)
+    except EmailNotValidError as error:
+        reason = str(error).rstrip(".")
+        raise InvalidDataError(f"email={text[:80]!r} is no e-mail address: {reason}") from None
+    return found.normalized
+
+
+def _phone(value: str | None) -> str | None:
+    text = (value or "").replace("\u00a0", " ").strip()
+    if not text:
+        return None
+    digits = re.sub(r"[^0-9]", "", text)
+    if not re.fullmatch(r"\+?[0-9 ().\-/]+", text) or not 3 <= len(digits) <= 20:
+        raise InvalidDataError(
+            f"phone={text[:60]!r} is no phone number; write digits, such as +1 202 555 0143"
+        )
+    if len(text) > LONGEST_PHONE:
+        raise InvalidDataError(f"phone has {len(text)} characters; at most {LONGEST_PHONE} fit")
+    return text
+
+
+def _notes(value: str | None) -> str | None:
+    text = (value or "").strip()
+    if len(text) > LONGEST_NOTES:
+        raise InvalidDataError(f"notes have {len(text)} characters; at most {LONGEST_NOTES} fit")
+    if _has_control_characters(text.replace("\n", "").replace("\r", "").replace("\t", "")):
+        raise InvalidDataError("notes have control characters; only line breaks and tabs are fine")
+    return text or None
+
+
+def _field_name(key: str) -> str:
+    name = key.strip()
+    if not name or len(name) > LONGEST_FIELD_NAME or _has_control_characters(name):
+        raise InvalidDataError(
+            f"field name {name[:60]!r} is empty, longer than {LONGEST_FIELD_NAME} characters,"
+            " or has control characters"
+        )
+    return name
+
+
+def _field(key: str, value: str) -> str:
+    if len(value) > LONGEST_FIELD or "\x00" in value:
+        raise InvalidDataError(
+            f"field {key[:60]!r} has {len(value)} characters; at most {LONGEST_FIELD} fit"
+        )
+    return value.strip()
+
+
+def _has_control_characters(text: str) -> bool:
+    return any(
+        ord(char) < 32 or 127 <= ord(char) < 160 or char in "\u2028\u2029" or "\ud800" <= char <= "\udfff"
+        for char in text
+    )

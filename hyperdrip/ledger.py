@@ -1,0 +1,303 @@
+"""The ledger of messages: a function per query. It is the truth; queues only point at it."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row, kwargs_row
+
+from hyperdrip.db import query
+from hyperdrip.models import Claim, Message, MessageState
+from hyperdrip.planning import Remaining
+from hyperdrip.queue import Address
+
+MessageKey = tuple[int, int, int]  # lead id, run, number
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A planned message as it stands in the ledger, locked."""
+
+    lead_id: int
+    run: int
+    number: int
+    day: date | None
+    envelope_id: int | None
+    not_before: datetime | None
+
+
+@dataclass(frozen=True)
+class Pointed:
+    """The message that an envelope points at, locked."""
+
+    lead_id: int
+    run: int
+    number: int
+    envelope_id: int | None
+    day: date | None
+    state: str
+    token: int
+    attempts: int
+    sender: str | None
+
+
+@dataclass(frozen=True)
+class Expired:
+    """A message whose lease ran out while it was being sent: nobody knows what came of it."""
+
+    lead_id: int
+    run: int
+    number: int
+    token: int
+    attempts: int
+    sender: str
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What becomes of a claimed message. `is_attempt` false: it was never handed over."""
+
+    key: MessageKey
+    token: int
+    state: MessageState
+    sent_at: datetime | None = None
+    error: str | None = None
+    provider_id: str | None = None
+    backoff_seconds: int = 0
+    is_attempt: bool = True
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A message that was settled: what it was before, and what it is now."""
+
+    lead_id: int
+    run: int
+    number: int
+    day: date
+    envelope_id: int
+    old_state: str
+    new_state: str
+
+
+def insert_messages(
+    conn: psycopg.Connection,
+    addresses: Sequence[Address],
+    envelope_ids: Sequence[int],
+    *,
+    day: date,
+    campaign: str,
+    campaign_version: int,
+) -> None:
+    """Write planned messages of one day that have their envelopes already."""
+    conn.execute(
+        query("insert_messages"),
+        {
+            **_keys([(item.lead_id, item.run, item.number) for item in addresses]),
+            "envelope_ids": list(envelope_ids),
+            "day": day,
+            "campaign": campaign,
+            "campaign_version": campaign_version,
+        },
+    )
+
+
+def list_messages(
+    conn: psycopg.Connection,
+    *,
+    state: str | None = None,
+    day: date | None = None,
+    lead_id: int | None = None,
+    limit: int,
+) -> list[Message]:
+    """Messages by day (those without one last), lead and number."""
+    with conn.cursor(row_factory=kwargs_row(_message)) as cursor:
+        return cursor.execute(
+            query("list_messages"),
+            {"state": state, "day": day, "lead_id": lead_id, "limit": limit},
+        ).fetchall()
+
+
+def list_lead_messages(conn: psycopg.Connection, lead_ids: Collection[int]) -> list[Message]:
+    """The messages of leads in their present runs, by lead and number."""
+    with conn.cursor(row_factory=kwargs_row(_message)) as cursor:
+        return cursor.execute(
+            query("list_lead_messages"), {"lead_ids": list(lead_ids)}
+        ).fetchall()
+
+
+def lock_planned(conn: psycopg.Connection, lead_ids: Collection[int]) -> list[Planned]:
+    """Lock the planned messages of leads, by lead, run and number."""
+    with conn.cursor(row_factory=class_row(Planned)) as cursor:
+        return cursor.execute(query("lock_planned"), {"lead_ids": list(lead_ids)}).fetchall()
+
+
+def list_remaining(
+    conn: psycopg.Connection, lead_ids: Collection[int]
+) -> dict[int, tuple[int, Remaining]]:
+    """What is left of leads' runs: lead id -> (run, remaining)."""
+    rows = conn.execute(query("list_remaining"), {"lead_ids": list(lead_ids)}).fetchall()
+    return {
+        lead_id: (
+            run,
+            Remaining(lead_id, tuple(numbers), tuple(due), tuple(delays), previous_day),
+        )
+        for lead_id, run, numbers, due, delays, previous_day in rows
+    }
+
+
+def move_messages(
+    conn: psycopg.Connection, moves: Sequence[tuple[MessageKey, date, int]]
+) -> int:
+    """Give planned messages another (day, envelope); returns how many rows changed."""
+    row = conn.execute(
+        query("move_messages"),
+        {
+            **_keys([key for key, _, _ in moves]),
+            "days": [day for _, day, _ in moves],
+            "envelope_ids": [envelope_id for _, _, envelope_id in moves],
+        },
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def take_back(
+    conn: psycopg.Connection, lead_ids: Collection[int], state: MessageState
+) -> list[tuple[int, date | None, int | None]]:
+    """Take leads' planned messages out of the calendar, to `planned` without a day or `cancelled`.
+
+    Returns (lead, day, envelope) as they were, for whoever archives and frees the quota.
+    """
+    return conn.execute(
+        query("take_back_messages"), {"lead_ids": sorted(set(lead_ids)), "state": state.value}
+    ).fetchall()
+
+
+def list_leads_with_late_messages(conn: psycopg.Connection, today: date) -> list[int]:
+    """Leads with a message planned for an open day before `today`."""
+    rows = conn.execute(query("list_leads_with_late_messages"), {"today": today}).fetchall()
+    return [lead_id for (lead_id,) in rows]
+
+
+def list_leads_with_planned_days(conn: psycopg.Connection, from_day: date) -> list[int]:
+    """All leads with a message planned on or after `from_day`."""
+    rows = conn.execute(query("list_leads_with_planned_days"), {"from_day": from_day}).fetchall()
+    return [lead_id for (lead_id,) in rows]
+
+
+def lock_wave(conn: psycopg.Connection, keys: Sequence[MessageKey]) -> list[Pointed]:
+    """Lock the messages that envelopes point at."""
+    with conn.cursor(row_factory=class_row(Pointed)) as cursor:
+        return cursor.execute(query("lock_wave"), _keys(keys)).fetchall()
+
+
+def claim_wave(
+    conn: psycopg.Connection,
+    candidates: Sequence[tuple[MessageKey, int]],
+    *,
+    day: date,
+    sender: str,
+    worker: int,
+    now: datetime,
+) -> list[Claim]:
+    """Claim as many of `candidates` (key, envelope) as `day` has room for, in this order.
+
+    Their rows and the day's quota row are locked already.
+    """
+    with conn.cursor(row_factory=class_row(Claim)) as cursor:
+        return cursor.execute(
+            query("claim_wave"),
+            {
+                **_keys([key for key, _ in candidates]),
+                "envelope_ids": [envelope_id for _, envelope_id in candidates],
+                "day": day,
+                "sender": sender,
+                "worker": worker,
+                "now": now,
+            },
+        ).fetchall()
+
+
+def list_claimed(
+    conn: psycopg.Connection, lead_ids: Collection[int], *, worker: int
+) -> list[Claim]:
+    """What a worker holds right now of the messages of these leads."""
+    with conn.cursor(row_factory=class_row(Claim)) as cursor:
+        return cursor.execute(
+            query("list_claimed"), {"lead_ids": list(lead_ids), "worker": worker}
+        ).fetchall()
+
+
+def list_expired(
+    conn: psycopg.Connection, candidates: Sequence[tuple[MessageKey, int]], *, day: date
+) -> list[Expired]:
+    """Of (key, envelope) just read from a day's queue, those that are being sent: their lease
+    has run out."""
+    with conn.cursor(row_factory=class_row(Expired)) as cursor:
+        return cursor.execute(
+            query("list_expired"),
+            {
+                **_keys([key for key, _ in candidates]),
+                "envelope_ids": [envelope_id for _, envelope_id in candidates],
+                "day": day,
+            },
+        ).fetchall()
+
+
+def finish_messages(conn: psycopg.Connection, finishes: Sequence[Finish]) -> list[Finished]:
+    """Settle exactly the messages whose token still matches; the others are left out."""
+    with conn.cursor(row_factory=class_row(Finished)) as cursor:
+        return cursor.execute(
+            query("finish_messages"),
+            {
+                **_keys([item.key for item in finishes]),
+                "tokens": [item.token for item in finishes],
+                "states": [item.state.value for item in finishes],
+                "sent_ats": [item.sent_at for item in finishes],
+                "errors": [item.error for item in finishes],
+                "provider_ids": [item.provider_id for item in finishes],
+                "backoffs": [item.backoff_seconds for item in finishes],
+                "are_attempts": [item.is_attempt for item in finishes],
+            },
+        ).fetchall()
+
+
+def list_settled(
+    conn: psycopg.Connection, finishes: Sequence[Finish]
+) -> dict[MessageKey, MessageState]:
+    """The states of those messages that still carry the token they were claimed with."""
+    rows = conn.execute(
+        query("list_settled"),
+        {
+            **_keys([item.key for item in finishes]),
+            "tokens": [item.token for item in finishes],
+        },
+    ).fetchall()
+    return {(lead_id, run, number): MessageState(state) for lead_id, run, number, state in rows}
+
+
+def lock_lease(conn: psycopg.Connection, claims: Sequence[Claim]) -> list[int]:
+    """Lock the messages of `claims` that still carry our token; returns their envelopes."""
+    rows = conn.execute(
+        query("lock_lease"),
+        {
+            **_keys([(claim.lead_id, claim.run, claim.number) for claim in claims]),
+            "tokens": [claim.token for claim in claims],
+        },
+    ).fetchall()
+    return [envelope_id for (envelope_id,) in rows]
+
+
+def _keys(keys: Sequence[MessageKey]) -> dict[str, Any]:
+    return {
+        "lead_ids": [lead_id for lead_id, _, _ in keys],
+        "runs": [run for _, run, _ in keys],
+        "numbers": [number for _, _, number in keys],
+    }
+
+
+def _message(**columns: Any) -> Message:
+    return Message(**{**columns, "state": MessageState(columns["state"])})

@@ -1,0 +1,205 @@
+"""The things that Hyperdrip speaks of, as frozen values. Days are dates, instants are UTC."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+
+class LeadStatus(StrEnum):
+    """Where a lead stands in its drip."""
+
+    ACTIVE = "ACTIVE"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    PAUSED = "PAUSED"
+    STOPPED = "STOPPED"
+
+
+class MessageState(StrEnum):
+    """Where a message stands: planned -> sending -> sent, failed or unknown; or cancelled."""
+
+    PLANNED = "planned"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What every process that works on this database has to agree on."""
+
+    environment: str
+    time_zone: str
+    daily_max: int
+    is_paused: bool
+    newest_day: date | None
+    last_sender: str | None
+
+
+@dataclass(frozen=True)
+class NewLead:
+    """A lead before it is in the database, its values checked and normalised."""
+
+    name: str
+    email: str
+    phone: str | None = None
+    notes: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lead:
+    """A person, and where it stands in its drip."""
+
+    id: int
+    name: str
+    email: str
+    phone: str | None
+    notes: str | None
+    fields: Mapping[str, Any]
+    campaign: str
+    campaign_version: int
+    run: int
+    max_messages: int
+    message_count: int
+    last_sent_at: datetime | None
+    next_scheduled_for: date | None
+    status: LeadStatus
+    status_reason: str | None
+    created_at: datetime
+
+    @property
+    def key(self) -> str:
+        """The lead as commands and envelopes write it: `lead_123`."""
+        return f"lead_{self.id}"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One ledger row: one step for one lead in one run."""
+
+    lead_id: int
+    email: str
+    campaign: str
+    run: int
+    number: int
+    day: date | None
+    state: MessageState
+    attempts: int
+    sender: str | None
+    sent_at: datetime | None
+    error: str | None
+    claimed_at: datetime | None
+    not_before: datetime | None
+    provider_id: str | None
+    token: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A message that this worker has claimed and may hand over while its lease holds.
+
+    `token` is the fence: a finish with another token changes nothing.
+    """
+
+    lead_id: int
+    run: int
+    number: int
+    envelope_id: int
+    token: int
+    attempts: int
+    day: date
+    email: str
+    name: str
+    fields: Mapping[str, Any]
+    campaign: str
+    campaign_version: int
+    message_count: int
+    max_messages: int
+
+    @property
+    def message_key(self) -> str:
+        """One word for this message, the same at every attempt: the idempotency key."""
+        return f"lead_{self.lead_id}-{self.run}-{self.number}"
+
+
+@dataclass(frozen=True)
+class QuotaDay:
+    """A day of the calendar: its capacity and what is taken of it."""
+
+    day: date
+    capacity: int
+    scheduled: int
+    sent: int
+
+    @property
+    def free(self) -> int:
+        """Messages that still fit on this day; never below 0."""
+        return max(0, self.capacity - self.scheduled - self.sent)
+
+
+@dataclass(frozen=True)
+class QueueMetrics:
+    """What `pgmq.metrics` and the calendar say of one day's queue."""
+
+    queue: str
+    day: date
+    length: int
+    visible: int
+    total: int
+    archived: int
+    late_seconds: int | None
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A PGMQ row: it points at one message. The body is never trusted."""
+
+    envelope_id: int
+    read_count: int
+    visible_at: datetime
+    body: Mapping[str, Any]
+    headers: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """What came of one imported file; `left_out` names each row that was not taken, and why."""
+
+    import_id: int
+    read: int
+    added: int
+    updated: int
+    duplicates: int
+    rejected: int
+    first_day: date | None
+    last_day: date | None
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WorkerSummary:
+    """What a worker did until it stopped."""
+
+    sent: int
+    failed: int
+    retried: int
+    unknown: int
+    skipped: int
+    rolled_over: int
+    waiting: int
+    next_attempt_at: datetime | None
+    quota_reached: bool
+
+
+@dataclass(frozen=True)
+class AuditCheck:
+    """One invariant, and what contradicts it."""
+
+    name: str
+    ok: bool
+    detail: str

@@ -1,0 +1,254 @@
+"""PGMQ: the only file that says `pgmq.`.
+
+Written for PGMQ 1.5 and later: arguments are named and cast, result columns are named. A queue
+that does not exist is an empty queue. `archive`, `set_vt` and `read` go by id alone, whoever asks:
+the token in the ledger is the lock, not the visibility timeout.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import psycopg
+from psycopg import errors as pg
+from psycopg import sql
+
+from hyperdrip.models import Envelope
+
+_NAME = re.compile(r"(?:test-)?drip-messages-(\d{4}-\d{2}-\d{2})")
+
+
+@dataclass(frozen=True)
+class Address:
+    """What an envelope says: which message of which lead."""
+
+    lead_id: int
+    run: int
+    number: int
+    email: str
+
+
+def name_of(environment: str, day: date) -> str:
+    """The queue of a day: `drip-messages-2024-01-15`, in tests with `test-` before it."""
+    return f"{'test-' if environment == 'test' else ''}drip-messages-{day:%Y-%m-%d}"
+
+
+def day_of(name: str) -> date | None:
+    """The day of one of our queues, or None for a queue that is not ours."""
+    match = _NAME.fullmatch(name)
+    return date.fromisoformat(match[1]) if match else None
+
+
+def address_of(envelope: Envelope) -> Address | None:
+    """Read an envelope's body and headers; None when they are not ours."""
+    body, headers = envelope.body, envelope.headers
+    match = re.fullmatch(r"lead_([0-9]{1,18})", str(body.get("leadId")))
+    number, run = body.get("messageNumber"), headers.get("run")
+    if not match or not isinstance(number, int) or not isinstance(run, int):
+        return None
+    if not (0 < number < 2**31 and 0 < run < 2**31):
+        return None
+    return Address(int(match[1]), run, number, str(body.get("email", "")))
+
+
+def is_installed(conn: psycopg.Connection) -> bool:
+    """Is there a `pgmq` schema with its functions, as an extension or not?"""
+    found = conn.execute("select to_regclass('pgmq.meta') is not null").fetchone()
+    return bool(found and found[0])
+
+
+def list_names(conn: psycopg.Connection) -> list[str]:
+    """All queues of this tool, by name, so by day."""
+    rows = conn.execute("select queue_name from pgmq.meta order by queue_name").fetchall()
+    return [name for (name,) in rows if day_of(name)]
+
+
+def list_missing(conn: psycopg.Connection, names: Iterable[str]) -> list[str]:
+    """Those of `names` that do not exist, in order."""
+    wanted = sorted(set(names))
+    rows = conn.execute(
+        "select queue_name from pgmq.meta where queue_name = any(%(names)s::text[])",
+        {"names": wanted},
+    ).fetchall()
+    existing = {name for (name,) in rows}
+    return [name for name in wanted if name not in existing]
+
+
+def create(conn: psycopg.Connection, name: str) -> None:
+    """Create a queue if it is not there, in a short transaction of its own (`pgmq.create`)."""
+    with conn.transaction():
+        conn.execute("select pgmq.create(queue_name => %(name)s::text)", {"name": name})
+
+
+def drop(conn: psycopg.Connection, name: str) -> None:
+    """Drop a queue, its archive, and whatever is in them (`pgmq.drop_queue`)."""
+    with conn.transaction():
+        conn.execute("select pgmq.drop_queue(%(name)s::text)", {"name": name})
+
+
+_SEND_BATCH = b"""
+select sent.msg_id
+from pgmq.send_batch(
+    queue_name => %(queue)s::text,
+    msgs => (
+        select array_agg(jsonb_strip_nulls(jsonb_build_object(
+            'leadId', 'lead_' || item.lead_id, 'email', item.email,
+            'messageNumber', item.number, 'scheduledDate', %(day)s::date
+        )) order by item.position)
+        from unnest(%(lead_ids)s::bigint[], %(emails)s::text[], %(numbers)s::integer[])
+            with ordinality as item (lead_id, email, number, position)
+    ),
+    headers => (
+        select array_agg(jsonb_build_object('run', item.run) order by item.position)
+        from unnest(%(runs)s::integer[]) with ordinality as item (run, position)
+    ),
+    delay => coalesce(%(visible_at)s::timestamptz, clock_timestamp())
+) as sent (msg_id)
+"""
+
+
+def send_batch(
+    conn: psycopg.Connection,
+    name: str,
+    addresses: Sequence[Address],
+    *,
+    with_email: bool = True,
+    visible_at: datetime | None = None,
+) -> list[int]:
+    """Enqueue an envelope for each address (`pgmq.send_batch`); the ids in the same order.
+
+    `visible_at`: not readable before that instant of the server's clock; None = at once.
+    """
+    if not addresses:
+        return []
+    rows = conn.execute(
+        _SEND_BATCH,
+        {
+            "queue": name,
+            "day": day_of(name),
+            "lead_ids": [address.lead_id for address in addresses],
+            "emails": [address.email if with_email else None for address in addresses],
+            "numbers": [address.number for address in addresses],
+            "runs": [address.run for address in addresses],
+            "visible_at": visible_at,
+        },
+    ).fetchall()
+    return [envelope_id for (envelope_id,) in rows]
+
+
+_READ = b"""
+select msg_id, read_ct, vt, message, headers
+from pgmq.read(
+    queue_name => %(queue)s::text, vt => %(vt)s::integer, qty => %(quantity)s::integer
+)
+order by msg_id
+"""
+
+
+def read(
+    conn: psycopg.Connection,
+    name: str,
+    *,
+    vt_seconds: int,
+    quantity: int,
+) -> list[Envelope]:
+    """Read up to `quantity` visible envelopes by id and hide them for `vt_seconds` (`pgmq.read`).
+
+    Only in autocommit: a rolled back transaction would show them again at once.
+    """
+    try:
+        rows = conn.execute(
+            _READ, {"queue": name, "vt": vt_seconds, "quantity": quantity}
+        ).fetchall()
+    except pg.UndefinedTable:
+        return []
+    return [_envelope(row) for row in rows]
+
+
+def peek(conn: psycopg.Connection, name: str, *, limit: int) -> list[Envelope] | None:
+    """Look at the first envelopes by id without hiding them; None when there is no such queue."""
+    if list_missing(conn, [name]):
+        return None
+    rows = conn.execute(
+        sql.SQL(
+            "select msg_id, read_ct, vt, message, headers from pgmq.{table}"
+            " order by msg_id limit %(limit)s"
+        ).format(table=sql.Identifier(f"q_{name}")),
+        {"limit": limit},
+    ).fetchall()
+    return [_envelope(row) for row in rows]
+
+
+def archive(conn: psycopg.Connection, name: str, envelope_ids: Sequence[int]) -> None:
+    """Move envelopes to the queue's archive (`pgmq.archive`); ids that are gone do no harm."""
+    if envelope_ids:
+        conn.execute(
+            "select pgmq.archive(queue_name => %(queue)s::text, msg_ids => %(ids)s::bigint[])",
+            {"queue": name, "ids": sorted(envelope_ids)},
+        )
+
+
+def set_visible(
+    conn: psycopg.Connection, name: str, envelope_ids: Sequence[int], *, in_seconds: int
+) -> None:
+    """Make envelopes readable `in_seconds` from now on the server's clock (`pgmq.set_vt`)."""
+    if envelope_ids:
+        conn.execute(
+            "select count(shown.msg_id)"
+            " from unnest(%(ids)s::bigint[]) as item (id)"
+            " cross join lateral pgmq.set_vt(%(queue)s::text, item.id, %(seconds)s::integer)"
+            " as shown",
+            {"queue": name, "ids": sorted(envelope_ids), "seconds": in_seconds},
+        )
+
+
+def seconds_to_next(conn: psycopg.Connection, name: str) -> float | None:
+    """Seconds until the next envelope can be read (0 or less: now); None when the queue is empty."""
+    try:
+        row = conn.execute(
+            sql.SQL(
+                "select extract(epoch from min(vt) - clock_timestamp())::float8 from pgmq.{table}"
+            ).format(table=sql.Identifier(f"q_{name}"))
+        ).fetchone()
+    except pg.UndefinedTable:
+        return None
+    return row[0] if row else None
+
+
+def get_metrics(conn: psycopg.Connection, name: str) -> dict[str, Any]:
+    """What `pgmq.metrics` says, by column name, and `archived`: the rows of the archive."""
+    row = conn.execute(
+        "select to_jsonb(pgmq.metrics(queue_name => %(queue)s::text))", {"queue": name}
+    ).fetchone()
+    archived = conn.execute(
+        sql.SQL("select count(*) from pgmq.{table}").format(table=sql.Identifier(f"a_{name}"))
+    ).fetchone()
+    assert row is not None
+    assert archived is not None
+    return {**row[0], "archived": archived[0]}
+
+
+def list_envelopes(
+    conn: psycopg.Connection, name: str, *, is_archive: bool = False
+) -> list[tuple[int, str | None, int | None, int | None]]:
+    """Every envelope of a queue, or of its archive: id, lead id as written, run, number."""
+    table = sql.Identifier(f"{'a' if is_archive else 'q'}_{name}")
+    return conn.execute(
+        sql.SQL(
+            "select msg_id, message->>'leadId', (headers->>'run')::integer,"
+            " (message->>'messageNumber')::integer from pgmq.{table} order by msg_id"
+        ).format(table=table)
+    ).fetchall()
+
+
+def _envelope(row: tuple[Any, ...]) -> Envelope:
+    envelope_id, read_count, visible_at, body, headers = row
+    return Envelope(
+        envelope_id=envelope_id,
+        read_count=read_count,
+        visible_at=visible_at,
+        body=body if isinstance(body, dict) else {},
+        headers=headers if isinstance(headers, dict) else {},
+    )

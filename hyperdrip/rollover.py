@@ -1,0 +1,136 @@
+"""Rolling over: whatever an open day before today still holds is settled and planned again.
+
+Replanning starts from the ledger, not from the queue: what is in backoff cannot be read there.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+import psycopg
+
+from hyperdrip import instance as instances
+from hyperdrip import ledger, queue, quota
+from hyperdrip.clock import Clock, day_of
+from hyperdrip.delivery import Settled, locate, settle_expired
+from hyperdrip.models import MessageState
+from hyperdrip.replanner import replan_leads
+from hyperdrip.scheduler import Moment, in_planner_transaction
+
+READ_QUANTITY = 500
+READ_VT_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a rollover has to know of the settings."""
+
+    on_unknown: str = ""
+    max_attempts: int = 5
+    with_email: bool = True
+
+
+@dataclass(frozen=True)
+class RolledOver:
+    """What a rollover did. `is_clock_back`: the clock stands before a day already opened."""
+
+    today: date
+    moved: int = 0
+    settled: tuple[Settled, ...] = ()
+    closed: tuple[date, ...] = ()
+    still_open: tuple[date, ...] = ()
+    is_clock_back: bool = False
+
+    @property
+    def unknown(self) -> int:
+        """Messages of dead workers that are unknown now."""
+        return sum(
+            row.new_state == MessageState.UNKNOWN
+            for settled in self.settled
+            for row in settled.finished
+        )
+
+
+def roll_over(conn: psycopg.Connection, clock: Clock, policy: Policy) -> RolledOver:
+    """Open today, then settle, replan and close the open days before it.
+
+    A message that is being sent is left alone until its visibility has passed. Does nothing when
+    the clock stands before a day already opened.
+    """
+    instance = instances.require_instance(conn)
+    today = day_of(clock.read(conn), instance.time_zone)
+    if instance.newest_day is not None and today < instance.newest_day:
+        return RolledOver(today=today, is_clock_back=True)
+    instances.open_day(conn, today)
+    open_days = quota.list_open_days(conn, today)
+    if not open_days:
+        return RolledOver(today=today)
+    settled = [
+        settled
+        for day in open_days
+        for settled in _settle(conn, instance.environment, day, policy)
+    ]
+    moved = _replan(conn, clock, policy) if _has_late(conn, today) else 0
+    closed = [day for day in open_days if _close(conn, instance.environment, day)]
+    return RolledOver(
+        today=today,
+        moved=moved,
+        settled=tuple(settled),
+        closed=tuple(closed),
+        still_open=tuple(day for day in open_days if day not in closed),
+    )
+
+
+def _settle(
+    conn: psycopg.Connection, environment: str, day: date, policy: Policy
+) -> list[Settled]:
+    """Settle what dead workers left in a past day's queue, and archive what points nowhere."""
+    name = queue.name_of(environment, day)
+    results: list[Settled] = []
+    while True:
+        envelopes = queue.read(conn, name, vt_seconds=READ_VT_SECONDS, quantity=READ_QUANTITY)
+        if not envelopes:
+            return results
+        located, strangers = locate(envelopes)
+        results.append(
+            settle_expired(
+                conn,
+                environment,
+                [(key, envelope) for key, found in located.items() for envelope in found],
+                day=day,
+                on_unknown=policy.on_unknown,
+                max_attempts=policy.max_attempts,
+            )
+        )
+        with conn.transaction():
+            pointed = {
+                (row.lead_id, row.run, row.number): row
+                for row in ledger.lock_wave(conn, list(located))
+            }
+            orphans = [
+                envelope
+                for key, found in located.items()
+                for envelope in found
+                if key not in pointed
+                or (pointed[key].day, pointed[key].envelope_id) != (day, envelope)
+                or pointed[key].state not in (MessageState.PLANNED, MessageState.SENDING)
+            ]
+            queue.archive(conn, name, strangers + orphans)
+
+
+def _has_late(conn: psycopg.Connection, today: date) -> bool:
+    return bool(ledger.list_leads_with_late_messages(conn, today))
+
+
+def _replan(conn: psycopg.Connection, clock: Clock, policy: Policy) -> int:
+    def work(moment: Moment) -> int:
+        late = ledger.list_leads_with_late_messages(conn, moment.today)
+        return replan_leads(conn, moment, late, with_email=policy.with_email)
+
+    return in_planner_transaction(conn, clock, work)
+
+
+def _close(conn: psycopg.Connection, environment: str, day: date) -> bool:
+    """Close a day whose queue is empty and whose messages are all settled."""
+    if queue.seconds_to_next(conn, queue.name_of(environment, day)) is not None:
+        return False
+    return quota.close_day(conn, day)

@@ -1,0 +1,292 @@
+"""Planner operations that take days: enrolling leads, and the transaction they all share.
+
+Lock order, everywhere: planner lock, leads by id, messages, envelopes, quota rows by day last.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import TypeVar
+
+import psycopg
+
+from hyperdrip import leads, ledger, queue, quota
+from hyperdrip.clock import Clock, day_of
+from hyperdrip.db import query
+from hyperdrip.errors import (
+    ConflictError,
+    InvalidDataError,
+    NoRoomError,
+    NotFoundError,
+    SettingsError,
+)
+from hyperdrip.instance import require_instance
+from hyperdrip.models import Instance, NewLead
+from hyperdrip.planning import Block, Calendar, PastHorizon, Schedule, plan, smallest_daily_max
+from hyperdrip.queue import Address
+
+LONGEST_HORIZON_DAYS = 730
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a planner operation stands on: the instance, the instant, and today."""
+
+    instance: Instance
+    now: datetime
+    today: date
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """How new leads are enrolled: the parameters that they share."""
+
+    max_messages: int = 5
+    campaign: str = "default"
+    start: date | None = None
+    horizon_days: int = 365
+    with_email: bool = True
+    import_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """Leads that got their days: ids and schedules in the order given."""
+
+    lead_ids: tuple[int, ...]
+    schedules: tuple[Schedule, ...]
+
+
+class QueuesMissing(Exception):
+    """A plan needs queues that do not exist; they are created outside of its transaction."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """`names`: the queues to create."""
+        super().__init__(", ".join(names))
+        self.names = names
+
+
+def read_moment(conn: psycopg.Connection, clock: Clock) -> Moment:
+    """Read the instance and the clock. A day once opened stays the earliest today there is."""
+    instance = require_instance(conn)
+    now = clock.read(conn)
+    today = day_of(now, instance.time_zone)
+    return Moment(instance, now, max(today, instance.newest_day or today))
+
+
+def in_planner_transaction(
+    conn: psycopg.Connection, clock: Clock, work: Callable[[Moment], T]
+) -> T:
+    """Run `work` alone among planners, in one transaction; all of it is written or nothing.
+
+    Queues that it needs are created first, each in a short transaction of its own: an empty queue
+    harms nobody, and hundreds created in one transaction exhaust the lock table.
+    """
+    while True:
+        try:
+            with conn.transaction():
+                quota.lock_planner(conn)
+                return work(read_moment(conn, clock))
+        except QueuesMissing as missing:
+            for name in missing.names:
+                queue.create(conn, name)
+
+
+def require_queues(conn: psycopg.Connection, environment: str, days: Iterable[date]) -> None:
+    """Raises: QueuesMissing with the queues of `days` that do not exist."""
+    missing = queue.list_missing(conn, [queue.name_of(environment, day) for day in set(days)])
+    if missing:
+        raise QueuesMissing(missing)
+
+
+def enroll(
+    conn: psycopg.Connection,
+    moment: Moment,
+    new_leads: Sequence[NewLead],
+    enrolment: Enrolment,
+) -> Enrolled:
+    """Plan leads and write them, their ledger rows, envelopes and quota.
+
+    Runs inside a planner transaction; nobody else adds leads meanwhile, so the caller can leave out
+    whom it finds in the database before.
+
+    Raises: NotFoundError for an unknown campaign; InvalidDataError for a start in the past;
+    NoRoomError when the plan reaches past the horizon; QueuesMissing.
+    """
+    _check_enrolment(enrolment)
+    start = enrolment.start or moment.today
+    if start < moment.today:
+        raise InvalidDataError(
+            f"start={start} is in the past; today is {moment.today} ({moment.instance.time_zone})"
+        )
+    version = require_campaign_version(conn, enrolment.campaign)
+    if not new_leads:
+        return Enrolled((), ())
+    blocks = _plan(
+        conn, moment, enrolment, leads_count=len(new_leads), version=version, start=start
+    )
+    require_queues(conn, moment.instance.environment, {d for b in blocks for d in b.days})
+    return _write(conn, moment, enrolment, new_leads, blocks, version=version)
+
+
+def refuse_taken(conn: psycopg.Connection, new_lead: NewLead) -> None:
+    """Raises: ConflictError when the address or the phone is taken; InvalidDataError when the
+    address must never be written to."""
+    key = leads.phone_key(new_lead.phone)
+    taken = leads.list_taken(conn, emails=[new_lead.email], phone_keys=[key] if key else [])
+    for lead_id, email, _ in taken:
+        what = f"address {new_lead.email}" if email == new_lead.email.lower() else (
+            f"phone {new_lead.phone}"
+        )
+        raise ConflictError(
+            f"{what} belongs to lead_{lead_id} already; see: hyperdrip leads show lead_{lead_id}"
+        )
+    for reason in leads.list_suppressed(conn, [new_lead.email]).values():
+        raise InvalidDataError(f"email={new_lead.email} is suppressed ({reason}): never write to it")
+
+
+def require_campaign_version(conn: psycopg.Connection, campaign: str) -> int:
+    """The newest version of a campaign. Raises: NotFoundError."""
+    row = conn.execute(query("get_campaign_version"), {"name": campaign}).fetchone()
+    if row is None:
+        raise NotFoundError(f"no campaign {campaign!r}; the built-in one is called default")
+    return int(row[0])
+
+
+def enqueue(
+    conn: psycopg.Connection,
+    environment: str,
+    by_day: Mapping[date, Sequence[Address]],
+    *,
+    with_email: bool,
+    visible_at: datetime | None = None,
+) -> dict[Address, tuple[date, int]]:
+    """Put envelopes into the queues of their days; address -> (day, envelope id)."""
+    placed: dict[Address, tuple[date, int]] = {}
+    for day in sorted(by_day):
+        ids = queue.send_batch(
+            conn,
+            queue.name_of(environment, day),
+            by_day[day],
+            with_email=with_email,
+            visible_at=visible_at,
+        )
+        placed.update(
+            (address, (day, envelope_id))
+            for address, envelope_id in zip(by_day[day], ids, strict=True)
+        )
+    return placed
+
+
+def archive_by_day(
+    conn: psycopg.Connection, environment: str, by_day: Mapping[date, Sequence[int]]
+) -> None:
+    """Archive envelopes in the queues of their days."""
+    for day in sorted(by_day):
+        queue.archive(conn, queue.name_of(environment, day), by_day[day])
+
+
+def _check_enrolment(enrolment: Enrolment) -> None:
+    if not 1 <= enrolment.max_messages <= 365:
+        raise InvalidDataError(
+            f"max-messages={enrolment.max_messages} is not a number from 1 to 365"
+        )
+    if not 1 <= enrolment.horizon_days <= LONGEST_HORIZON_DAYS:
+        raise SettingsError(
+            f"SCHEDULE_HORIZON_DAYS={enrolment.horizon_days} is not a number from 1 to"
+            f" {LONGEST_HORIZON_DAYS}"
+        )
+
+
+def _plan(
+    conn: psycopg.Connection,
+    moment: Moment,
+    enrolment: Enrolment,
+    *,
+    leads_count: int,
+    version: int,
+    start: date,
+) -> list[Block]:
+    delays = _delays(conn, enrolment, version)
+    last_day = moment.today + timedelta(days=enrolment.horizon_days)
+    daily_max = moment.instance.daily_max
+
+    def calendar_at(limit: int) -> Calendar:
+        return quota.read_calendar(conn, today=moment.today, daily_max=limit, freed={})
+
+    found = plan(
+        calendar_at(daily_max), leads=leads_count, delays=delays, start=start, last_day=last_day
+    )
+    if not isinstance(found, PastHorizon):
+        return found
+    fitting = smallest_daily_max(
+        calendar_at,
+        leads=leads_count,
+        delays=delays,
+        start=start,
+        last_day=last_day,
+        above=daily_max,
+    )
+    cure = (
+        f"a daily maximum of {fitting} would fit (now {daily_max}):"
+        f" hyperdrip quota set default {fitting}"
+        if fitting
+        else "fewer messages or an earlier start would fit"
+    )
+    raise NoRoomError(
+        f"no room before {last_day} for {leads_count} x {enrolment.max_messages} messages from"
+        f" {start}; the first day with room is {found.first_free_day}; {cure}"
+    )
+
+
+def _delays(conn: psycopg.Connection, enrolment: Enrolment, version: int) -> list[int]:
+    rows = conn.execute(
+        query("list_step_delays"), {"campaign": enrolment.campaign, "version": version}
+    ).fetchall()
+    delay_of: dict[int, int] = dict(rows)
+    return [delay_of.get(number, 1) for number in range(1, enrolment.max_messages + 1)]
+
+
+def _write(
+    conn: psycopg.Connection,
+    moment: Moment,
+    enrolment: Enrolment,
+    new_leads: Sequence[NewLead],
+    blocks: Sequence[Block],
+    *,
+    version: int,
+) -> Enrolled:
+    schedules = [block.days for block in blocks for _ in range(block.leads)]
+    ids = leads.insert_leads(
+        conn,
+        new_leads,
+        first_days=[days[0] for days in schedules],
+        campaign=enrolment.campaign,
+        campaign_version=version,
+        max_messages=enrolment.max_messages,
+        import_id=enrolment.import_id,
+        now=moment.now,
+    )
+    by_day: dict[date, list[Address]] = defaultdict(list)
+    for lead_id, new_lead, days in zip(ids, new_leads, schedules, strict=True):
+        for number, day in enumerate(days, start=1):
+            by_day[day].append(Address(lead_id, 1, number, new_lead.email))
+    placed = enqueue(
+        conn, moment.instance.environment, by_day, with_email=enrolment.with_email
+    )
+    for day, addresses in by_day.items():
+        ledger.insert_messages(
+            conn,
+            addresses,
+            [placed[address][1] for address in addresses],
+            day=day,
+            campaign=enrolment.campaign,
+            campaign_version=version,
+        )
+    quota.apply(
+        conn, {day: quota.Change(reserved=len(found)) for day, found in by_day.items()}
+    )
+    return Enrolled(tuple(ids), tuple(schedules))

@@ -1,0 +1,68 @@
+"""How a message leaves: the Sender protocol, the outcomes it returns, and the senders there are."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hyperdrip.errors import SettingsError
+from hyperdrip.models import Claim
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The other side has it."""
+
+    provider_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Retry:
+    """It was definitely not delivered, and may work later."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """It was definitely not delivered, and never will be."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """It was handed over and no answer came: nobody can know."""
+
+    reason: str
+
+
+Outcome = Sent | Retry | Failed | Unknown
+
+
+class Sender(Protocol):
+    """Hands messages over, several at a time."""
+
+    name: str
+    wave_size: int
+    is_quiet: bool
+
+    def send_wave(
+        self, claims: Sequence[Claim], may_send: Callable[[Claim], bool]
+    ) -> Iterator[tuple[Claim, Outcome]]:
+        """Send `claims` and yield each with its outcome, as soon as it is known.
+
+        `may_send` has to be asked right before each hand-over; when it says no, that message and
+        all behind it stay where they are and are not yielded.
+        """
+        ...
+
+
+def open_sender(name: str) -> Sender:
+    """The sender of that name. Raises: SettingsError when there is none."""
+    from hyperdrip.senders.console import ConsoleSender
+    from hyperdrip.senders.null import NullSender
+
+    known: dict[str, Callable[[], Sender]] = {"console": ConsoleSender, "null": NullSender}
+    if name not in known:
+        raise SettingsError(f"SENDER={name!r} is not one of: {', '.join(sorted(known))}")
+    return known[name]()

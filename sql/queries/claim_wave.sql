@@ -1,0 +1,112 @@
+-- Claim as many of the given messages as the day has room for, in the order given, and count them against
+-- its quota. One row per claimed message with what a sender needs; in the order given. The rows of the
+-- messages and of the day are locked already.
+with gate as (
+    select
+        coalesce(quota_day.capacity, instance.daily_max) as cap,
+        greatest(0, coalesce(quota_day.capacity, instance.daily_max) - quota_day.sent) as room
+    from hyperdrip.quota_day
+    cross join hyperdrip.instance
+    where
+        quota_day.day = %(day)s
+        and not instance.is_paused
+        and instance.newest_day = %(day)s
+        and (%(now)s::timestamptz at time zone instance.time_zone)::date = %(day)s
+),
+
+chosen as (
+    select
+        message.lead_id,
+        message.run,
+        message.number,
+        given.position
+    from unnest(
+        %(lead_ids)s::bigint[], %(runs)s::integer[], %(numbers)s::integer[], %(envelope_ids)s::bigint[]
+    ) with ordinality as given (lead_id, run, number, envelope_id, position)
+    inner join hyperdrip.message as message
+        on
+            given.lead_id = message.lead_id
+            and given.run = message.run
+            and given.number = message.number
+    inner join hyperdrip.lead as lead on message.lead_id = lead.id
+    where
+        message.state = 'planned'
+        and message.envelope_id = given.envelope_id
+        and message.day = %(day)s
+        and lead.status = 'ACTIVE'
+        and lead.run = message.run
+        and not exists (
+            select 1
+            from hyperdrip.campaign
+            where
+                campaign.name = message.campaign
+                and campaign.version = message.campaign_version
+                and campaign.is_paused
+        )
+        and not exists (
+            select 1
+            from hyperdrip.suppression
+            where suppression.email_key = lower(lead.email)
+        )
+        and not exists (
+            select 1
+            from hyperdrip.message as lower_one
+            where
+                lower_one.lead_id = message.lead_id
+                and lower_one.run = message.run
+                and lower_one.number < message.number
+                and lower_one.state in ('planned', 'sending')
+        )
+    order by given.position
+    limit coalesce((select gate.room from gate), 0)
+),
+
+claimed as (
+    update hyperdrip.message as message
+    set
+        state = 'sending',
+        token = message.token + 1,
+        attempts = message.attempts + 1,
+        not_before = null,
+        sender = %(sender)s,
+        worker = %(worker)s,
+        claimed_at = %(now)s
+    from chosen
+    where
+        message.lead_id = chosen.lead_id
+        and message.run = chosen.run
+        and message.number = chosen.number
+    returning
+        message.lead_id, message.run, message.number, message.envelope_id, message.token,
+        message.attempts, message.day, message.campaign, message.campaign_version, chosen.position
+),
+
+counted as (
+    update hyperdrip.quota_day
+    set
+        reserved = quota_day.reserved - total.claimed,
+        sent = quota_day.sent + total.claimed,
+        highest_cap = greatest(quota_day.highest_cap, gate.cap)
+    from (select count(*)::integer as claimed from claimed) as total
+    cross join gate
+    where quota_day.day = %(day)s and total.claimed > 0
+)
+
+select
+    claimed.lead_id,
+    claimed.run,
+    claimed.number,
+    claimed.envelope_id,
+    claimed.token,
+    claimed.attempts,
+    claimed.day,
+    lead.email,
+    lead.name,
+    lead.fields,
+    claimed.campaign,
+    claimed.campaign_version,
+    lead.message_count,
+    lead.max_messages
+from claimed
+inner join hyperdrip.lead as lead on claimed.lead_id = lead.id
+order by claimed.position;

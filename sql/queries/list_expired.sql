@@ -1,0 +1,21 @@
+-- Of the messages that envelopes point at, those being sent under this very envelope: lead, run, number,
+-- token, attempts, sender; by lead, run and number. Their lease has run out, or the envelope could not
+-- have been read.
+select
+    message.lead_id,
+    message.run,
+    message.number,
+    message.token,
+    message.attempts,
+    message.sender
+from hyperdrip.message as message
+inner join unnest(
+    %(lead_ids)s::bigint[], %(runs)s::integer[], %(numbers)s::integer[], %(envelope_ids)s::bigint[]
+) as given (lead_id, run, number, envelope_id)
+    on
+        message.lead_id = given.lead_id
+        and message.run = given.run
+        and message.number = given.number
+        and message.envelope_id = given.envelope_id
+where message.state = 'sending' and message.day = %(day)s
+order by message.lead_id, message.run, message.number;
