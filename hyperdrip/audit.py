@@ -55,7 +55,10 @@ def run_audit(conn: psycopg.Connection) -> list[AuditCheck]:
             _check("archived envelopes are settled", _list_unsettled(conn, environment, ledger)),
             _check(
                 "leads agree with the ledger",
-                [f"lead_{lead_id}: {fault}" for lead_id, fault in conn.execute(query("audit_leads"))],
+                [
+                    f"lead_{lead_id}: {fault}"
+                    for lead_id, fault in conn.execute(query("audit_leads"))
+                ],
             ),
             _check(
                 "messages of a lead come in order",

@@ -1,7 +1,9 @@
 """The transactions of the worker's loop: claim, finish, extend, and settling expired leases.
 
-Read -> claim -> send -> finish are separate statements, each with its own snapshot. Finishing wave k
-and claiming wave k+1 share a transaction. Lock order: leads by id, messages, envelopes, quota.
+Read -> claim -> send -> finish are separate statements, each with its own snapshot. Finishing
+wave k and claiming wave k+1 share a transaction.
+
+Lock order: leads by id, messages, envelopes, quota.
 """
 
 from collections import defaultdict

@@ -94,9 +94,7 @@ class Dispatcher:
         if not waiting:
             return
         started = time.monotonic()
-        ours = delivery.extend(
-            conn, self.instance.environment, waiting, vt_seconds=self.vt_seconds
-        )
+        ours = delivery.extend(conn, self.instance.environment, waiting, vt_seconds=self.vt_seconds)
         if ours == len(waiting):
             wave.lease_ends = started + self.vt_seconds
 
@@ -115,17 +113,13 @@ class Dispatcher:
                 resends.add(key)
         return Batch(tuple(finishes), frozenset(resends))
 
-    def _finish_of(
-        self, claim: Claim, outcome: Outcome, sent_at: datetime
-    ) -> tuple[Finish, bool]:
+    def _finish_of(self, claim: Claim, outcome: Outcome, sent_at: datetime) -> tuple[Finish, bool]:
         """What becomes of a message that was handed over; and whether it is sent again."""
         key, token, most = key_of(claim), claim.token, self.policy.max_attempts
         match outcome:
             case Sent(provider_id):
                 return (
-                    Finish(
-                        key, token, MessageState.SENT, sent_at=sent_at, provider_id=provider_id
-                    ),
+                    Finish(key, token, MessageState.SENT, sent_at=sent_at, provider_id=provider_id),
                     False,
                 )
             case Retry(reason):

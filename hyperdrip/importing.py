@@ -129,7 +129,7 @@ def _lead(header: list[str], columns: list[str], cells: list[str]) -> NewLead | 
         if column and lowered not in KNOWN_COLUMNS and cell.strip()
     }
     try:
-        return check_new_lead(
+        return leads.check_new_lead(
             name=row["name"],
             email=row["email"],
             phone=row.get("phone"),

@@ -58,9 +58,7 @@ def get_lead(conn: psycopg.Connection, key: str) -> Lead | None:
     """A lead by `lead_123`, `123` or its address in any letter case."""
     lead_id, email = parse_key(key)
     with conn.cursor(row_factory=kwargs_row(_lead)) as cursor:
-        return cursor.execute(
-            query("get_lead"), {"lead_id": lead_id, "email": email}
-        ).fetchone()
+        return cursor.execute(query("get_lead"), {"lead_id": lead_id, "email": email}).fetchone()
 
 
 def require_lead(conn: psycopg.Connection, key: str) -> Lead:
@@ -204,9 +202,7 @@ def advance(
     """
     columns: list[list[Any]] = [list(column) for column in zip(*settled, strict=True)]
     names = ("lead_ids", "runs", "numbers", "counted", "sent_ats")
-    return conn.execute(
-        query("advance_leads"), dict(zip(names, columns, strict=True))
-    ).fetchall()
+    return conn.execute(query("advance_leads"), dict(zip(names, columns, strict=True))).fetchall()
 
 
 def _lead(**columns: Any) -> Lead:
@@ -281,6 +277,9 @@ def _field(key: str, value: str) -> str:
 
 def _has_control_characters(text: str) -> bool:
     return any(
-        ord(char) < 32 or 127 <= ord(char) < 160 or char in "\u2028\u2029" or "\ud800" <= char <= "\udfff"
+        ord(char) < 32
+        or 127 <= ord(char) < 160
+        or char in "\u2028\u2029"
+        or "\ud800" <= char <= "\udfff"
         for char in text
     )

@@ -123,9 +123,7 @@ def list_messages(
 def list_lead_messages(conn: psycopg.Connection, lead_ids: Collection[int]) -> list[Message]:
     """The messages of leads in their present runs, by lead and number."""
     with conn.cursor(row_factory=kwargs_row(_message)) as cursor:
-        return cursor.execute(
-            query("list_lead_messages"), {"lead_ids": list(lead_ids)}
-        ).fetchall()
+        return cursor.execute(query("list_lead_messages"), {"lead_ids": list(lead_ids)}).fetchall()
 
 
 def lock_planned(conn: psycopg.Connection, lead_ids: Collection[int]) -> list[Planned]:
@@ -148,9 +146,7 @@ def list_remaining(
     }
 
 
-def move_messages(
-    conn: psycopg.Connection, moves: Sequence[tuple[MessageKey, date, int]]
-) -> int:
+def move_messages(conn: psycopg.Connection, moves: Sequence[tuple[MessageKey, date, int]]) -> int:
     """Give planned messages another (day, envelope); returns how many rows changed."""
     row = conn.execute(
         query("move_messages"),
@@ -234,8 +230,7 @@ def list_claimed(
 def list_expired(
     conn: psycopg.Connection, candidates: Sequence[tuple[MessageKey, int]], *, day: date
 ) -> list[Expired]:
-    """Of (key, envelope) just read from a day's queue, those that are being sent: their lease
-    has run out."""
+    """Of (key, envelope) just read from a queue, those being sent: their lease has run out."""
     with conn.cursor(row_factory=class_row(Expired)) as cursor:
         return cursor.execute(
             query("list_expired"),

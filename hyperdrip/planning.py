@@ -153,7 +153,7 @@ def replan(
 ) -> dict[int, Schedule]:
     """Give every remaining message a day on or after `from_day`; returns lead id -> days.
 
-    `calendar` has the room of the messages given here already taken out of it, and is used up. No message is
+    In `calendar` the room of the messages given here counts as free; it is used up. No message is
     pulled forward. The horizon does not count: what is promised is promised.
     """
     under_way: list[Remaining] = []
@@ -241,9 +241,7 @@ def _earliest_due_first(
     return {lead.lead_id: tuple(found) for lead, found in zip(leads, days, strict=True)}
 
 
-def _behind(
-    leads: Sequence[Remaining], calendar: Calendar, from_day: date
-) -> dict[int, Schedule]:
+def _behind(leads: Sequence[Remaining], calendar: Calendar, from_day: date) -> dict[int, Schedule]:
     """Plan leads that have had no message yet, in the order in which they were due."""
 
     def order(lead: Remaining) -> tuple[bool, date, int]:

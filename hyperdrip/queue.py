@@ -205,7 +205,7 @@ def set_visible(
 
 
 def seconds_to_next(conn: psycopg.Connection, name: str) -> float | None:
-    """Seconds until the next envelope can be read (0 or less: now); None when the queue is empty."""
+    """Seconds until an envelope can be read (0 or less: now); None when the queue is empty."""
     try:
         row = conn.execute(
             sql.SQL(

@@ -67,15 +67,10 @@ def read_calendar(
 
     `freed`: messages by day that are about to be planned again, so that their room counts as free.
     """
-    rows = conn.execute(
-        query("list_quota_days"), {"first_day": today, "last_day": None}
-    ).fetchall()
+    rows = conn.execute(query("list_quota_days"), {"first_day": today, "last_day": None}).fetchall()
     return Calendar(
         {
-            day: (daily_max if capacity is None else capacity)
-            - reserved
-            - sent
-            + freed.get(day, 0)
+            day: (daily_max if capacity is None else capacity) - reserved - sent + freed.get(day, 0)
             for day, capacity, reserved, sent in rows
         },
         daily_max=daily_max,

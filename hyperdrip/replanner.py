@@ -255,9 +255,7 @@ def _move(
     moves: list[tuple[MessageKey, date, int]] = []
     archive_by_day(conn, environment, old_envelopes)
     for not_before, by_day in new_by_backoff.items():
-        placed = enqueue(
-            conn, environment, by_day, with_email=with_email, visible_at=not_before
-        )
+        placed = enqueue(conn, environment, by_day, with_email=with_email, visible_at=not_before)
         moves += [
             ((address.lead_id, address.run, address.number), day, envelope_id)
             for address, (day, envelope_id) in placed.items()

@@ -12,7 +12,7 @@ def backoff_seconds(attempts: int, *, chance: float) -> int:
 
     `chance` is a random number from 0 to 1.
     """
-    plain = min(FIRST_BACKOFF_SECONDS * 2 ** min(attempts - 1, 20), LONGEST_BACKOFF_SECONDS)
+    plain: int = min(FIRST_BACKOFF_SECONDS * 2 ** min(attempts - 1, 20), LONGEST_BACKOFF_SECONDS)
     return max(1, round(plain * (0.8 + 0.4 * chance)))
 
 

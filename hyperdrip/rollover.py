@@ -65,9 +65,7 @@ def roll_over(conn: psycopg.Connection, clock: Clock, policy: Policy) -> RolledO
     if not open_days:
         return RolledOver(today=today)
     settled = [
-        settled
-        for day in open_days
-        for settled in _settle(conn, instance.environment, day, policy)
+        settled for day in open_days for settled in _settle(conn, instance.environment, day, policy)
     ]
     moved = _replan(conn, clock, policy) if _has_late(conn, today) else 0
     closed = [day for day in open_days if _close(conn, instance.environment, day)]
@@ -80,9 +78,7 @@ def roll_over(conn: psycopg.Connection, clock: Clock, policy: Policy) -> RolledO
     )
 
 
-def _settle(
-    conn: psycopg.Connection, environment: str, day: date, policy: Policy
-) -> list[Settled]:
+def _settle(conn: psycopg.Connection, environment: str, day: date, policy: Policy) -> list[Settled]:
     """Settle what dead workers left in a past day's queue, and archive what points nowhere."""
     name = queue.name_of(environment, day)
     results: list[Settled] = []

@@ -133,19 +133,25 @@ def enroll(
 
 
 def refuse_taken(conn: psycopg.Connection, new_lead: NewLead) -> None:
-    """Raises: ConflictError when the address or the phone is taken; InvalidDataError when the
-    address must never be written to."""
+    """Check that nobody has this address or phone, and that it may be written to.
+
+    Raises: ConflictError when one is taken; InvalidDataError when the address is suppressed.
+    """
     key = leads.phone_key(new_lead.phone)
     taken = leads.list_taken(conn, emails=[new_lead.email], phone_keys=[key] if key else [])
     for lead_id, email, _ in taken:
-        what = f"address {new_lead.email}" if email == new_lead.email.lower() else (
-            f"phone {new_lead.phone}"
+        what = (
+            f"address {new_lead.email}"
+            if email == new_lead.email.lower()
+            else (f"phone {new_lead.phone}")
         )
         raise ConflictError(
             f"{what} belongs to lead_{lead_id} already; see: hyperdrip leads show lead_{lead_id}"
         )
     for reason in leads.list_suppressed(conn, [new_lead.email]).values():
-        raise InvalidDataError(f"email={new_lead.email} is suppressed ({reason}): never write to it")
+        raise InvalidDataError(
+            f"email={new_lead.email} is suppressed ({reason}): never write to it"
+        )
 
 
 def require_campaign_version(conn: psycopg.Connection, campaign: str) -> int:
@@ -274,9 +280,7 @@ def _write(
     for lead_id, new_lead, days in zip(ids, new_leads, schedules, strict=True):
         for number, day in enumerate(days, start=1):
             by_day[day].append(Address(lead_id, 1, number, new_lead.email))
-    placed = enqueue(
-        conn, moment.instance.environment, by_day, with_email=enrolment.with_email
-    )
+    placed = enqueue(conn, moment.instance.environment, by_day, with_email=enrolment.with_email)
     for day, addresses in by_day.items():
         ledger.insert_messages(
             conn,
@@ -286,7 +290,5 @@ def _write(
             campaign=enrolment.campaign,
             campaign_version=version,
         )
-    quota.apply(
-        conn, {day: quota.Change(reserved=len(found)) for day, found in by_day.items()}
-    )
+    quota.apply(conn, {day: quota.Change(reserved=len(found)) for day, found in by_day.items()})
     return Enrolled(tuple(ids), tuple(schedules))

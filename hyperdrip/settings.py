@@ -55,7 +55,7 @@ class Settings:
     explicit: frozenset[str] = frozenset()
 
     def is_explicit(self, name: str) -> bool:
-        """Say whether somebody set this (by environment, file or option): `is_explicit("SENDER")`."""
+        """Say whether somebody set this, by environment, file or option."""
         return name in self.explicit
 
     def __repr__(self) -> str:

@@ -1,0 +1,2 @@
+-- Make the database of the embedded server.
+create database hyperdrip;
