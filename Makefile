@@ -33,7 +33,7 @@ check: .venv/.dev ## Format, lint, types, import layers, SQL style
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-timing
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/sqlfluff lint --disable-progress-bar sql
 
 build: .venv/.dev ## The sdist and the wheel, in dist/

@@ -6,7 +6,6 @@
 ...     drip.audit()
 """
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,11 +18,11 @@ from zoneinfo import ZoneInfo
 import psycopg
 
 from hyperdrip import instance as instances
-from hyperdrip import leads, ledger, migrations, queue, quota, replanner
+from hyperdrip import leads, ledger, maintenance, migrations, queue, quota, replanner
 from hyperdrip.audit import run_audit
 from hyperdrip.clock import Clock
 from hyperdrip.db import connect, converted_errors, query
-from hyperdrip.errors import ConflictError, NotFoundError
+from hyperdrip.errors import NotFoundError
 from hyperdrip.importing import import_csv
 from hyperdrip.models import (
     AuditCheck,
@@ -47,6 +46,7 @@ from hyperdrip.scheduler import (
 )
 from hyperdrip.senders import open_sender
 from hyperdrip.settings import Settings, load
+from hyperdrip.signals import Stop
 from hyperdrip.worker import Options, Worker, check_sender
 
 if TYPE_CHECKING:
@@ -149,18 +149,26 @@ class Hyperdrip:
             assert row is not None
             return str(row[0])
 
+    def database_status(self) -> dict[str, Any]:
+        """Where the database is, what it holds and what is applied; camelCase keys."""
+        with self._session() as conn:
+            return maintenance.describe(conn, self.dsn)
+
+    def run_psql(self, arguments: Sequence[str]) -> int:
+        """Run psql on the database, at the caller's terminal; returns its exit code."""
+        folder = self._server.bin_folder if self._server is not None else None
+        return maintenance.run_psql(self.dsn, arguments, bin_folder=folder)
+
     def reset(self) -> None:
         """Drop everything that Hyperdrip made, data and queues, and migrate anew.
 
-        Raises: ConflictError while workers live.
+        Raises: ConflictError while workers live; SettingsError when the data belongs to another
+        environment.
         """
         with self._session() as conn:
-            if migrations.read_status(conn).applied:
-                self._refuse_live_workers(conn)
-            if queue.is_installed(conn):
-                for name in queue.list_names(conn):
-                    queue.drop(conn, name)
-            conn.execute(query("drop_schema"))
+            if migrations.is_migrated(conn):
+                self._check_agreement()
+            maintenance.drop_everything(conn)
         self.migrate()
 
     def instance(self) -> Instance:
@@ -373,7 +381,7 @@ class Hyperdrip:
         self,
         *,
         is_drain: bool = False,
-        stop: threading.Event | None = None,
+        stop: Stop | None = None,
         on_start: Callable[[Worker], None] | None = None,
     ) -> WorkerSummary:
         """Send what is due until stopped, or with `is_drain` until nothing is left today.
@@ -426,6 +434,9 @@ class Hyperdrip:
 
     def _check(self) -> None:
         migrations.require_current(self._conn)
+        self._check_agreement()
+
+    def _check_agreement(self) -> None:
         instance = instances.require_instance(self._conn)
         is_zone_set = self.settings.is_explicit("TIMEZONE")
         migrations.check_agreement(
@@ -469,12 +480,3 @@ class Hyperdrip:
             archived=int(metrics["archived"]),
             late_seconds=late if late >= 0 and length else None,
         )
-
-    def _refuse_live_workers(self, conn: psycopg.Connection) -> None:
-        alive = instances.list_live_workers(conn)
-        if alive:
-            _, host, pid, sender = alive[0]
-            raise ConflictError(
-                f"{len(alive)} worker(s) live, first {sender} on {host} with pid {pid};"
-                " stop them first (a killed one counts for a minute)"
-            )

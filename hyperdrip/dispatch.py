@@ -1,7 +1,6 @@
 """Handing a claimed wave over to the sender, and turning what comes back into a batch to finish."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from hyperdrip.models import Claim, Instance, MessageState
 from hyperdrip.retry import backoff_seconds, is_given_up
 from hyperdrip.rollover import Policy
 from hyperdrip.senders import Failed, Outcome, Retry, Sender, Sent, Unknown
+from hyperdrip.signals import Stop
 
 log = logging.getLogger("hyperdrip.worker")
 
@@ -44,7 +44,7 @@ class Dispatcher:
     instance: Instance
     policy: Policy
     clock: Clock
-    stop: threading.Event
+    stop: Stop
     chance: Callable[[], float]
     vt_seconds: int
     log_addresses: bool = True

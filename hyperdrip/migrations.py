@@ -68,6 +68,16 @@ def read_status(conn: psycopg.Connection) -> Status:
     return Status(tuple(known), pending)
 
 
+def is_migrated(conn: psycopg.Connection) -> bool:
+    """Has this database an instance row: was it ever migrated to the end?"""
+    if not read_status(conn).applied:
+        return False
+    try:
+        return conn.execute(query("get_instance")).fetchone() is not None
+    except pg.UndefinedTable:
+        return False
+
+
 def require_current(conn: psycopg.Connection) -> None:
     """One cheap look. Raises: NotMigratedError when something is pending or the schema is newer."""
     try:

@@ -59,6 +59,14 @@ def is_installed(conn: psycopg.Connection) -> bool:
     return bool(found and found[0])
 
 
+def get_version(conn: psycopg.Connection) -> str | None:
+    """How PGMQ got here: `extension 1.7.0`, `sql` for an install without one, or None."""
+    row = conn.execute("select extversion from pg_extension where extname = 'pgmq'").fetchone()
+    if row is not None:
+        return f"extension {row[0]}"
+    return "sql" if is_installed(conn) else None
+
+
 def list_names(conn: psycopg.Connection) -> list[str]:
     """All queues of this tool, by name, so by day."""
     rows = conn.execute("select queue_name from pgmq.meta order by queue_name").fetchall()

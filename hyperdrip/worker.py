@@ -9,7 +9,6 @@ import logging
 import os
 import random
 import socket
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from hyperdrip.models import Instance, MessageState, WorkerSummary
 from hyperdrip.replanner import stop_leads
 from hyperdrip.rollover import Policy, RolledOver, roll_over
 from hyperdrip.senders import Sender
+from hyperdrip.signals import Stop
 
 log = logging.getLogger("hyperdrip.worker")
 
@@ -65,14 +65,14 @@ class Worker:
         *,
         options: Options,
         clock: Clock,
-        stop: threading.Event | None = None,
+        stop: Stop | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """Connect and register. `connect` is called again when a connection is lost.
 
         `chance` gives random numbers from 0 to 1. Raises: DatabaseError and its kin.
         """
-        self.stop = stop or threading.Event()
+        self.stop = stop or Stop()
         self._connect = connect
         self._conn = connect()
         self._options = options

@@ -1,0 +1,97 @@
+"""`db`: the database itself."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from hyperdrip.cli.invocation import Invocation, Json, command, group
+from hyperdrip.cli.output import print_json, print_line
+from hyperdrip.errors import SettingsError
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    db = group(app, "db", "The database: migrate it, look at it, reset it.")
+    command(db, "migrate", example="hyperdrip db migrate")(migrate)
+    command(db, "status", example="hyperdrip db status --json")(show_status)
+    command(db, "psql", example="hyperdrip db psql -- -c 'select count(*) from hyperdrip.lead'")(
+        psql
+    )
+    command(db, "stop", example="hyperdrip db stop")(stop)
+    command(db, "reset", example="hyperdrip db reset --confirm hyperdrip")(reset)
+
+
+def migrate(run: Invocation, json: Json = False) -> None:
+    """Create or update the schema, and install PGMQ if it is not there."""
+    with run.open(is_checked=False) as drip:
+        applied = drip.migrate()
+    if json:
+        print_json({"applied": applied})
+    else:
+        for name in applied:
+            print_line(f"Applied {name}")
+        if not applied:
+            print_line("Up to date")
+
+
+def show_status(run: Invocation, json: Json = False) -> None:
+    """Show which database this is, what it holds, and which migrations are applied."""
+    with run.open(is_checked=False) as drip:
+        status = drip.database_status()
+    if json:
+        print_json(status)
+        return
+    for name, value in status.items():
+        text = ", ".join(value) or "none" if isinstance(value, list) else value
+        print_line(f"{name + ':':<13} {'' if text is None else text}")
+
+
+def psql(
+    run: Invocation,
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- ARGUMENT...]", help="Passed on to psql.")
+    ] = None,
+) -> None:
+    """Open psql on the database; the password goes through the environment."""
+    with run.open(is_checked=False) as drip:
+        code = drip.run_psql(arguments or [])
+    raise typer.Exit(code)
+
+
+def stop(run: Invocation) -> None:
+    """Stop the embedded server. It also stops by itself after the last command ends."""
+    settings = run.settings()
+    if settings.database_url:
+        raise SettingsError("DATABASE_URL is set, so there is no embedded server to stop")
+    from hyperdrip import embedded
+
+    has_stopped = embedded.stop(settings.hyperdrip_home, settings.hyperdrip_env)
+    print_line("Stopped" if has_stopped else "The embedded server does not run")
+
+
+def reset(
+    run: Invocation,
+    confirm: Annotated[
+        str | None,
+        typer.Option("--confirm", help="The database's name, to say it without a prompt."),
+    ] = None,
+) -> None:
+    """Drop all leads, messages, queues and archives for good, and migrate anew.
+
+    Refused while workers live.
+    """
+    with run.open(is_checked=False) as drip:
+        name = drip.database_name()
+        if confirm is None:
+            if not run.can_ask:
+                raise SettingsError(
+                    "reset asks for the database's name and there is no terminal to ask at;"
+                    f" to say it: --confirm {name}"
+                )
+            print(f"This drops everything that Hyperdrip has in {name!r}.", file=sys.stderr)
+            confirm = typer.prompt("Type the database's name to go on", err=True)
+        if confirm != name:
+            raise SettingsError(f"{confirm!r} is not the database's name; nothing was dropped")
+        drip.reset()
+    print_line(f"Reset {name}")

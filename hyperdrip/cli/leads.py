@@ -1,0 +1,218 @@
+"""add-lead, import, and `leads`."""
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hyperdrip.cli.invocation import (
+    Invocation,
+    Json,
+    Limit,
+    check_limit,
+    command,
+    group,
+    parse_day,
+)
+from hyperdrip.cli.output import (
+    import_json,
+    lead_json,
+    print_json,
+    print_line,
+    print_table,
+    short_instant,
+)
+from hyperdrip.errors import InvalidDataError
+from hyperdrip.models import Lead, LeadStatus, Message
+
+SHOWN_FAULTS = 20
+
+Campaign = Annotated[str, typer.Option("--campaign", help="The campaign to enrol in.", metavar="C")]
+MaxMessages = Annotated[
+    int | None,
+    typer.Option(
+        "--max-messages", help="Messages for this lead; default: MAX_MESSAGES.", metavar="N"
+    ),
+]
+LeadKey = Annotated[str, typer.Argument(metavar="LEAD", help="lead_123, 123, or the address.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    command(
+        app,
+        "add-lead",
+        example='hyperdrip add-lead --name "Ada Marlowe" --email ada@example.com',
+    )(add_lead)
+    command(app, "import", example="hyperdrip import leads.csv")(import_leads)
+    leads = group(app, "leads", "Who is in a drip, and how far.")
+    command(leads, "list", example="hyperdrip leads list --status ACTIVE")(list_leads)
+    command(leads, "show", example="hyperdrip leads show ada@example.com")(show_lead)
+
+
+def add_lead(
+    run: Invocation,
+    name: Annotated[str, typer.Option("--name", help="The lead's name.", metavar="N")],
+    email: Annotated[str, typer.Option("--email", help="The address to write to.", metavar="E")],
+    phone: Annotated[str | None, typer.Option("--phone", metavar="P")] = None,
+    notes: Annotated[str | None, typer.Option("--notes", metavar="T")] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option("--field", help="A further field, as often as you like.", metavar="K=V"),
+    ] = None,
+    max_messages: MaxMessages = None,
+    campaign: Campaign = "default",
+    start: Annotated[
+        date | None,
+        typer.Option("--start", parser=parse_day, help="First day; default: today.", metavar="DAY"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Add a lead: each of its messages gets its day at once."""
+    fields = dict(_split_field(text) for text in field or [])
+    with run.open_planner() as drip:
+        lead = drip.add_lead(
+            name=name,
+            email=email,
+            phone=phone,
+            notes=notes,
+            fields=fields,
+            max_messages=max_messages,
+            campaign=campaign,
+            start=start,
+        )
+        messages = drip.list_lead_messages(lead)
+    if json:
+        print_json(lead_json(lead, messages))
+    else:
+        days = ", ".join(str(message.day) for message in messages)
+        print_line(f"Added {lead.key} {lead.email}: {_count(len(messages), 'message')} on {days}")
+
+
+def import_leads(
+    run: Invocation,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV in UTF-8 with the columns name and email.")
+    ],
+    max_messages: MaxMessages = None,
+    campaign: Campaign = "default",
+    json: Json = False,
+) -> None:
+    """Add the leads of a CSV file, all in one transaction.
+
+    The columns name, email, phone and notes are known; all others become fields. Rows that are
+    there already are skipped, rows that cannot be taken are named; the good rows stay.
+    """
+    with run.open_planner() as drip:
+        result = drip.import_csv(file, max_messages=max_messages, campaign=campaign)
+    for fault in result.left_out[:SHOWN_FAULTS]:
+        run.note(fault)
+    if len(result.left_out) > SHOWN_FAULTS:
+        run.note(f"and {len(result.left_out) - SHOWN_FAULTS} more")
+    if json:
+        print_json(import_json(result))
+    else:
+        days = f", planned from {result.first_day} to {result.last_day}" if result.added else ""
+        print_line(
+            f"Import {result.import_id}: {_count(result.read, 'row')} read,"
+            f" {_count(result.added, 'lead')} added, {_count(result.duplicates, 'duplicate')}"
+            f" skipped, {result.rejected} rejected{days}"
+        )
+    if result.rejected:
+        raise InvalidDataError(
+            f"{_count(result.rejected, 'row')} of {str(file)!r} could not be taken; mend them and"
+            " import the file again: what is there is skipped"
+        )
+
+
+def list_leads(
+    run: Invocation,
+    status: Annotated[
+        str | None,
+        typer.Option("--status", help=f"One of: {', '.join(LeadStatus)}.", metavar="S"),
+    ] = None,
+    campaign: Annotated[
+        str | None, typer.Option("--campaign", help="Only this campaign.", metavar="C")
+    ] = None,
+    limit: Limit = 100,
+    json: Json = False,
+) -> None:
+    """List leads, oldest first."""
+    check_limit(limit)
+    if status is not None and status.upper() not in set(LeadStatus):
+        raise typer.BadParameter(f"--status {status!r} is not one of: {', '.join(LeadStatus)}")
+    with run.open() as drip:
+        leads = drip.list_leads(
+            status=status.upper() if status else None, campaign=campaign, limit=limit
+        )
+    if json:
+        print_json([lead_json(lead) for lead in leads])
+        return
+    print_table(
+        ("lead", "name", "email", "campaign", "messages", "next", "status"),
+        [
+            (
+                lead.key,
+                lead.name,
+                lead.email,
+                lead.campaign,
+                f"{lead.message_count}/{lead.max_messages}",
+                lead.next_scheduled_for,
+                lead.status.value,
+            )
+            for lead in leads
+        ],
+        empty="No leads",
+    )
+
+
+def show_lead(run: Invocation, lead: LeadKey, json: Json = False) -> None:
+    """Show a lead, and each of its messages."""
+    with run.open() as drip:
+        found = drip.require_lead(lead)
+        messages = drip.list_lead_messages(found)
+    if json:
+        print_json(lead_json(found, messages))
+    else:
+        _print_lead(found, messages)
+
+
+def _print_lead(lead: Lead, messages: list[Message]) -> None:
+    facts = {
+        "lead": lead.key,
+        "name": lead.name,
+        "email": lead.email,
+        "phone": lead.phone,
+        "notes": lead.notes,
+        **{f"field {key}": value for key, value in lead.fields.items()},
+        "campaign": f"{lead.campaign}, version {lead.campaign_version}, run {lead.run}",
+        "status": " ".join(filter(None, (lead.status.value, lead.status_reason))),
+        "messages": f"{lead.message_count}/{lead.max_messages}",
+        "last sent": short_instant(lead.last_sent_at),
+        "next": lead.next_scheduled_for,
+        "added": short_instant(lead.created_at),
+    }
+    for name, value in facts.items():
+        if value not in (None, ""):
+            print_line(f"{name + ':':<12} {value}")
+    print_line("")
+    print_table(
+        ("#", "day", "state", "attempts", "sent", "error"),
+        [
+            (m.number, m.day, m.state.value, m.attempts, short_instant(m.sent_at), m.error)
+            for m in messages
+        ],
+        empty="No messages",
+    )
+
+
+def _split_field(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"--field {text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
