@@ -34,10 +34,10 @@ def import_csv(
 
     def work(moment: Moment) -> ImportResult:
         chosen, duplicates = _leave_out_taken(conn, candidates)
-        import_id = leads.insert_import(conn, source=path.name)
-        enrolled = enroll(conn, moment, chosen, replace(enrolment, import_id=import_id))
+        enrolled = enroll(conn, moment, chosen, replace(enrolment, import_source=path.name))
+        assert enrolled.import_id is not None
         result = ImportResult(
-            import_id=import_id,
+            import_id=enrolled.import_id,
             read=len(candidates) + len(rejections),
             added=len(chosen),
             updated=0,

@@ -42,14 +42,17 @@ class Moment:
 
 @dataclass(frozen=True)
 class Enrolment:
-    """How new leads are enrolled: the parameters that they share."""
+    """How new leads are enrolled: the parameters that they share.
+
+    `import_source`: the file they come from, to be recorded as an import.
+    """
 
     max_messages: int = 5
     campaign: str = "default"
     start: date | None = None
     horizon_days: int = 365
     with_email: bool = True
-    import_id: int | None = None
+    import_source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Enrolled:
 
     lead_ids: tuple[int, ...]
     schedules: tuple[Schedule, ...]
+    import_id: int | None
 
 
 class QueuesMissing(Exception):
@@ -123,11 +127,11 @@ def enroll(
             f"start={start} is in the past; today is {moment.today} ({moment.instance.time_zone})"
         )
     version = require_campaign_version(conn, enrolment.campaign)
-    if not new_leads:
-        return Enrolled((), ())
-    blocks = _plan(
-        conn, moment, enrolment, leads_count=len(new_leads), version=version, start=start
-    )
+    blocks: list[Block] = []
+    if new_leads:
+        blocks = _plan(
+            conn, moment, enrolment, leads_count=len(new_leads), version=version, start=start
+        )
     require_queues(conn, moment.instance.environment, {d for b in blocks for d in b.days})
     return _write(conn, moment, enrolment, new_leads, blocks, version=version)
 
@@ -266,6 +270,9 @@ def _write(
     version: int,
 ) -> Enrolled:
     schedules = [block.days for block in blocks for _ in range(block.leads)]
+    import_id = None
+    if enrolment.import_source is not None:
+        import_id = leads.insert_import(conn, source=enrolment.import_source)
     ids = leads.insert_leads(
         conn,
         new_leads,
@@ -273,7 +280,7 @@ def _write(
         campaign=enrolment.campaign,
         campaign_version=version,
         max_messages=enrolment.max_messages,
-        import_id=enrolment.import_id,
+        import_id=import_id,
         now=moment.now,
     )
     by_day: dict[date, list[Address]] = defaultdict(list)
@@ -291,4 +298,4 @@ def _write(
             campaign_version=version,
         )
     quota.apply(conn, {day: quota.Change(reserved=len(found)) for day, found in by_day.items()})
-    return Enrolled(tuple(ids), tuple(schedules))
+    return Enrolled(tuple(ids), tuple(schedules), import_id)

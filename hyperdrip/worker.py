@@ -126,6 +126,10 @@ class Worker:
                     self._idle()
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 self._reconnect(error)
+            except Exception:
+                # Whatever broke, what was sent has to be written down before anything else.
+                self._while_connected(self._finish_alone)
+                raise
         self._while_connected(self._finish_alone)
         return self._while_connected(self.summary)
 
