@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 
 import psycopg
@@ -23,6 +24,14 @@ from hyperdrip.scheduler import (
 )
 
 
+@dataclass(frozen=True)
+class Moved:
+    """How many messages got another day; `late`: those whose day had passed."""
+
+    total: int = 0
+    late: int = 0
+
+
 def replan_leads(
     conn: psycopg.Connection,
     moment: Moment,
@@ -30,15 +39,15 @@ def replan_leads(
     *,
     with_email: bool,
     is_everybody: bool = False,
-) -> int:
-    """Give the planned messages of leads days from today on; returns how many messages moved.
+) -> Moved:
+    """Give the planned messages of leads days from today on.
 
     Others keep their days if that delays nobody further than the days that were lost; otherwise
     everybody who has a day from today on is planned again, leads under way first. Messages that
     keep their day are not touched. Runs inside a planner transaction.
     """
     if not lead_ids:
-        return 0
+        return Moved()
     chosen = sorted(set(lead_ids))
     if not is_everybody and not _fits(conn, moment, chosen):
         others = ledger.list_leads_with_planned_days(conn, moment.today)
@@ -60,7 +69,8 @@ def replan_leads(
     if moving:
         emails = {lead_id: email for lead_id, (email, _, _) in locked.items()}
         _move(conn, moment, moving, target, emails, with_email=with_email)
-    return len(moving)
+    late = sum(message.day is not None and message.day < moment.today for message in moving)
+    return Moved(total=len(moving), late=late)
 
 
 def pause_leads(
@@ -198,7 +208,8 @@ def _relieve(conn: psycopg.Connection, moment: Moment, *, with_email: bool) -> i
         return 0
     everybody = ledger.list_leads_with_planned_days(conn, moment.today)
     moment = Moment(now, moment.now, moment.today)
-    return replan_leads(conn, moment, everybody, with_email=with_email, is_everybody=True)
+    moved = replan_leads(conn, moment, everybody, with_email=with_email, is_everybody=True)
+    return moved.total
 
 
 def _fits(conn: psycopg.Connection, moment: Moment, lead_ids: Collection[int]) -> bool:

@@ -13,7 +13,7 @@ from hyperdrip import ledger, queue, quota
 from hyperdrip.clock import Clock, day_of
 from hyperdrip.delivery import Settled, locate, settle_expired
 from hyperdrip.models import MessageState
-from hyperdrip.replanner import replan_leads
+from hyperdrip.replanner import Moved, replan_leads
 from hyperdrip.scheduler import Moment, in_planner_transaction
 
 READ_QUANTITY = 500
@@ -31,9 +31,14 @@ class Policy:
 
 @dataclass(frozen=True)
 class RolledOver:
-    """What a rollover did. `is_clock_back`: the clock stands before a day already opened."""
+    """What a rollover did.
+
+    `late` messages had missed their day and got another; `moved` counts those that had to make room
+    for them, too. `is_clock_back`: the clock stands before a day already opened.
+    """
 
     today: date
+    late: int = 0
     moved: int = 0
     settled: tuple[Settled, ...] = ()
     closed: tuple[date, ...] = ()
@@ -67,11 +72,12 @@ def roll_over(conn: psycopg.Connection, clock: Clock, policy: Policy) -> RolledO
     settled = [
         settled for day in open_days for settled in _settle(conn, instance.environment, day, policy)
     ]
-    moved = _replan(conn, clock, policy) if _has_late(conn, today) else 0
+    moved = _replan(conn, clock, policy) if _has_late(conn, today) else Moved()
     closed = [day for day in open_days if _close(conn, instance.environment, day)]
     return RolledOver(
         today=today,
-        moved=moved,
+        late=moved.late,
+        moved=moved.total,
         settled=tuple(settled),
         closed=tuple(closed),
         still_open=tuple(day for day in open_days if day not in closed),
@@ -117,8 +123,8 @@ def _has_late(conn: psycopg.Connection, today: date) -> bool:
     return bool(ledger.list_leads_with_late_messages(conn, today))
 
 
-def _replan(conn: psycopg.Connection, clock: Clock, policy: Policy) -> int:
-    def work(moment: Moment) -> int:
+def _replan(conn: psycopg.Connection, clock: Clock, policy: Policy) -> Moved:
+    def work(moment: Moment) -> Moved:
         late = ledger.list_leads_with_late_messages(conn, moment.today)
         return replan_leads(conn, moment, late, with_email=policy.with_email)
 

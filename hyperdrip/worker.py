@@ -157,12 +157,16 @@ class Worker:
             log.warning("The clock stands before a day already opened; nothing is claimed")
         self._today = result.today
         self._is_gate_known_open = False
-        self._counts["rolled_over"] += result.moved
+        self._counts["rolled_over"] += result.late
         self._counts["unknown"] += result.unknown
         for settled in result.settled:
             self._log_completed(settled)
-        if result.moved:
-            log.info("Rolled over %d messages to %s or later", result.moved, result.today)
+        if result.late:
+            log.info(
+                "Rolled over %d late messages; with those that make room %d have another day",
+                result.late,
+                result.moved,
+            )
         return result
 
     def read_gate(self) -> quota.Gate:

@@ -48,7 +48,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty:
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(_cell(cell)) for cell in row))
-    console().print(table)
+    page = console()
+    with page.capture() as printed:
+        page.print(table)
+    for line in printed.get().splitlines():
+        print(line.rstrip())
 
 
 def console() -> "Console":

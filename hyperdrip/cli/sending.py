@@ -95,7 +95,8 @@ def roll_over(run: Invocation, json: Json = False) -> None:
         print_json(
             {
                 "day": result.today,
-                "rolledOver": result.moved,
+                "rolledOver": result.late,
+                "moved": result.moved,
                 "unknown": result.unknown,
                 "closed": list(result.closed),
                 "stillOpen": list(result.still_open),
@@ -107,8 +108,9 @@ def roll_over(run: Invocation, json: Json = False) -> None:
         print_line(f"The clock says {result.today}, before a day already opened: nothing was done")
         return
     print_line(
-        f"{result.today}: {result.moved} messages rolled over, {result.unknown} unknown,"
-        f" {len(result.closed)} days closed, {len(result.still_open)} still open"
+        f"{result.today}: {result.late} late messages rolled over, {result.moved} moved in all,"
+        f" {result.unknown} unknown, {len(result.closed)} days closed,"
+        f" {len(result.still_open)} still open"
     )
 
 
