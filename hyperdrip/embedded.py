@@ -116,6 +116,8 @@ def stop(home: Path, environment: str) -> bool:
     place = _place(home, environment)
     users_lock = os.open(place.folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
+        # Users share this lock; a janitor that stops the server at this moment has it alone.
+        fcntl.flock(users_lock, fcntl.LOCK_SH)
         fcntl.flock(users_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return embedded_janitor.stop(str(place.bin_folder), str(place.data), place.user)
     except BlockingIOError:
