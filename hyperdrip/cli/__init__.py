@@ -6,6 +6,7 @@ Nothing here imports the database driver before a command needs it, so that help
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -20,9 +21,7 @@ for group in (leads, messages, queues, quota, sending, database):
 
 def main() -> NoReturn:
     """Run the command line; ends the process with the exit code that the README documents."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    _open_streams()
     try:
         code = app(standalone_mode=False) or 0
         sys.stdout.flush()
@@ -32,11 +31,28 @@ def main() -> NoReturn:
         code = _fail(_usage(error), 2)
     except (typer.Abort, KeyboardInterrupt):
         code = _fail("stopped", 130)
-    except BrokenPipeError:
-        # Whoever read our output has gone. Keep the interpreter from flushing into the closed pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has gone
+        _drop_output()
         code = 0
+    except OSError as error:
+        _drop_output()
+        code = _fail(str(error), 1)
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Take any text, and do without an output that the caller closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - it outlives us
+            setattr(sys, name, nowhere)
+        with contextlib.suppress(AttributeError):
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Keep the interpreter from flushing at its end what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> int:
