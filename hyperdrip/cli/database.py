@@ -12,7 +12,9 @@ from hyperdrip.errors import SettingsError
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    db = group(app, "db", "The database: migrate it, look at it, reset it.")
+    db = group(
+        app, "db", "The database: migrate it, look at it, reset it.", example="hyperdrip db status"
+    )
     command(db, "migrate", example="hyperdrip db migrate")(migrate)
     command(db, "status", example="hyperdrip db status --json")(show_status)
     command(db, "psql", example="hyperdrip db psql -- -c 'select count(*) from hyperdrip.lead'")(

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"hyperdrip {version('hyperdrip')}")
+        raise typer.Exit
+
+
 EnvFile = Annotated[
     Path | None,
     typer.Option(
@@ -30,6 +39,10 @@ EnvFile = Annotated[
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors on stderr.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="More on stderr.")]
 NoInput = Annotated[bool, typer.Option("--no-input", help="Never ask.")]
+Version = Annotated[
+    bool,
+    typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 Limit = Annotated[int, typer.Option("--limit", help="At most this many.", metavar="N")]
 
@@ -129,6 +142,7 @@ _COMMON: dict[str, Any] = {
     "quiet": Quiet,
     "verbose": Verbose,
     "no_input": NoInput,
+    "version": Version,
 }
 
 
@@ -157,6 +171,7 @@ def command(
 
         def run(context: typer.Context, **options: Any) -> None:
             shared = {key: options.pop(key) for key in _COMMON}
+            del shared["version"]
             function(_merged(context.obj or Invocation(), **shared), **options)
 
         parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *common]
@@ -169,12 +184,21 @@ def command(
     return register
 
 
-def group(parent: typer.Typer, name: str, text: str) -> typer.Typer:
+def group(parent: typer.Typer, name: str, text: str, *, example: str) -> typer.Typer:
     """A group of commands; without a command it shows its help."""
-    made = typer.Typer(name=name, help=text, context_settings=HELP)
+    made = typer.Typer(name=name, help=text, epilog=f"Example: {example}", context_settings=HELP)
 
     @made.callback(invoke_without_command=True)
-    def show_help(context: typer.Context) -> None:
+    def start(
+        context: typer.Context,
+        env_file: EnvFile = None,
+        quiet: Quiet = False,
+        verbose: Verbose = False,
+        no_input: NoInput = False,
+        _version: Version = False,
+    ) -> None:
+        before = context.obj or Invocation()
+        context.obj = _merged(before, env_file, quiet, verbose, no_input)
         if context.invoked_subcommand is None:
             typer.echo(context.get_help())
 
@@ -190,14 +214,6 @@ app = typer.Typer(
 )
 
 
-def _show_version(is_wanted: bool) -> None:
-    if is_wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"hyperdrip {version('hyperdrip')}")
-        raise typer.Exit
-
-
 @app.callback(
     invoke_without_command=True,
     epilog='Example: hyperdrip add-lead --name "Ada Marlowe" --email ada@example.com',
@@ -208,10 +224,7 @@ def _start(
     quiet: Quiet = False,
     verbose: Verbose = False,
     no_input: NoInput = False,
-    _version: Annotated[
-        bool,
-        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
-    ] = False,
+    _version: Version = False,
 ) -> None:
     context.obj = _merged(Invocation(), env_file, quiet, verbose, no_input)
     if context.invoked_subcommand is None:

@@ -46,7 +46,12 @@ def register(app: typer.Typer) -> None:
         example='hyperdrip add-lead --name "Ada Marlowe" --email ada@example.com',
     )(add_lead)
     command(app, "import", example="hyperdrip import leads.csv")(import_leads)
-    leads = group(app, "leads", "Who is in a drip, and how far.")
+    leads = group(
+        app,
+        "leads",
+        "Who is in a drip, and how far.",
+        example="hyperdrip leads show ada@example.com",
+    )
     command(leads, "list", example="hyperdrip leads list --status ACTIVE")(list_leads)
     command(leads, "show", example="hyperdrip leads show ada@example.com")(show_lead)
 

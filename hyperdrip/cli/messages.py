@@ -19,7 +19,12 @@ from hyperdrip.models import MessageState
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    messages = group(app, "messages", "The ledger: every message, its day and its state.")
+    messages = group(
+        app,
+        "messages",
+        "The ledger: every message, its day and its state.",
+        example="hyperdrip messages list --state unknown",
+    )
     command(messages, "list", example="hyperdrip messages list --state unknown")(list_messages)
     command(messages, "show", example="hyperdrip messages show lead_1 2")(show_message)
 

@@ -26,7 +26,9 @@ from hyperdrip.cli.output import (
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    queues = group(app, "queues", "The PGMQ queues, one for each sending day.")
+    queues = group(
+        app, "queues", "The PGMQ queues, one for each sending day.", example="hyperdrip queues show"
+    )
     command(queues, "show", example="hyperdrip queues show --all")(show_queues)
     command(queues, "peek", example="hyperdrip queues peek 2024-01-15 --limit 3")(peek)
 

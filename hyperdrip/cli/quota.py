@@ -18,7 +18,12 @@ LARGEST_LIMIT = 1_000_000_000
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    quota = group(app, "quota", "How many messages may leave on a day, over all leads.")
+    quota = group(
+        app,
+        "quota",
+        "How many messages may leave on a day, over all leads.",
+        example="hyperdrip quota today",
+    )
     command(quota, "today", example="hyperdrip quota today --json")(show_today)
     command(quota, "show", example="hyperdrip quota show --days 7")(show_days)
     command(quota, "set", example="hyperdrip quota set 2024-12-24 0")(set_quota)
