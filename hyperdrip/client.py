@@ -6,6 +6,7 @@
 ...     drip.audit()
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from hyperdrip.embedded import EmbeddedServer
 
 COMING_DAYS = 14
+
+log = logging.getLogger("hyperdrip.worker")
 
 
 class Hyperdrip:
@@ -397,6 +400,9 @@ class Hyperdrip:
             check_sender(
                 self.instance(), settings.sender, is_explicit=settings.is_explicit("SENDER")
             )
+            old = self.store_daily_max()
+            if old is not None:
+                log.warning("Daily maximum changed from %d to %d", old, settings.daily_max)
             worker = Worker(
                 lambda: connect(self.dsn),
                 sender,

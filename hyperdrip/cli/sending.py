@@ -71,9 +71,6 @@ def run_worker(
         log.info("Starting drip worker...")
         if drip.settings.sender == "console":
             log.info("The console sender delivers nothing and marks messages as sent")
-        old = drip.store_daily_max()
-        if old is not None:
-            log.warning("Daily maximum changed from %d to %d", old, drip.settings.daily_max)
 
         def on_start(worker: "Worker") -> None:
             log.info("Drip worker started - polling every %dms", drip.settings.worker_poll_interval)
