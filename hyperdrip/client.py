@@ -44,6 +44,7 @@ from hyperdrip.scheduler import (
     in_planner_transaction,
     read_moment,
     refuse_taken,
+    require_campaign_version,
 )
 from hyperdrip.senders import open_sender
 from hyperdrip.settings import Settings, load
@@ -231,8 +232,10 @@ class Hyperdrip:
     def list_leads(
         self, *, status: str | None = None, campaign: str | None = None, limit: int = 100
     ) -> list[Lead]:
-        """Leads by id."""
+        """Leads by id. Raises: NotFoundError for an unknown campaign."""
         with self._session() as conn:
+            if campaign is not None:
+                require_campaign_version(conn, campaign)
             return leads.list_leads(conn, status=status, campaign=campaign, limit=limit)
 
     def require_lead(self, key: str) -> Lead:
