@@ -1,0 +1,189 @@
+"""Where the tests' PostgreSQL comes from, and fresh databases on it.
+
+In this order: HYPERDRIP_TEST_DATABASE_URL (a server on which databases may be made), a container
+when a Docker engine answers, the embedded server in a throw-away home. One server for a whole run,
+also with `pytest -n`: the controlling process makes a `Place`, and every worker connects to it.
+"""
+
+import os
+import secrets
+import shutil
+import tempfile
+import warnings
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from hyperdrip import embedded, migrations
+
+if TYPE_CHECKING:
+    from testcontainers.postgres import PostgresContainer
+
+IMAGE = "postgres:17"
+DOCKER_SECONDS = 3
+ENVIRONMENT = "test"
+
+
+@dataclass
+class Place:
+    """What the processes of one run share. `dsn` empty: the embedded server in `home`."""
+
+    dsn: str
+    home: Path
+    word: str
+    _container: "PostgresContainer | None" = None
+
+    def shared(self) -> dict[str, str]:
+        """What another process has to be told."""
+        return {"dsn": self.dsn, "home": str(self.home), "word": self.word}
+
+    @classmethod
+    def of(cls, shared: dict[str, str]) -> "Place":
+        """The place that another process made."""
+        return cls(shared["dsn"], Path(shared["home"]), shared["word"])
+
+    def remove(self) -> None:
+        """Drop the databases of this run, stop what was started, leave no file behind."""
+        if self._container is not None:
+            self._container.stop()
+        elif self.dsn:
+            with closing(psycopg.connect(self.dsn, autocommit=True)) as conn:
+                for name in _list_databases(conn, self.word):
+                    _drop(conn, name)
+        else:
+            embedded.stop(self.home, ENVIRONMENT)
+        shutil.rmtree(self.home)
+
+
+def make_place() -> Place:
+    """Choose the server of this run; starts a container if that is the choice."""
+    home = Path(tempfile.mkdtemp(prefix="hyperdrip-tests-", dir="/tmp"))
+    word = f"hyperdrip_{secrets.token_hex(4)}"
+    dsn = os.environ.get("HYPERDRIP_TEST_DATABASE_URL", "").strip()
+    if dsn:
+        return Place(dsn, home, word)
+    container = _start_container()
+    if container is not None:
+        dsn = container.get_connection_url(driver=None)
+        _forgo_safety(dsn)
+        return Place(dsn, home, word, container)
+    return Place("", home, word)
+
+
+@dataclass
+class Server:
+    """This process's hold on the server. Databases are copies of a migrated template."""
+
+    dsn: str
+    word: str
+    _held: embedded.EmbeddedServer | None = None
+    _templates: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, place: Place) -> "Server":
+        """Connect to the server of a run; the embedded one is started at the first call."""
+        if place.dsn:
+            return cls(place.dsn, place.word)
+        held = embedded.acquire(place.home, ENVIRONMENT)
+        _forgo_safety(held.dsn)
+        return cls(held.dsn, place.word, held)
+
+    def release(self) -> None:
+        """Let go of the server."""
+        if self._held is not None:
+            self._held.release()
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """An administrator's autocommit connection, on no database of the tests."""
+        return psycopg.connect(self.dsn, autocommit=True)
+
+    def create(
+        self, *, environment: str = ENVIRONMENT, time_zone: str = "UTC", is_migrated: bool = True
+    ) -> str:
+        """Make a database, migrated with a daily maximum of 100 or empty; returns its DSN."""
+        name = f"{self.word}_{secrets.token_hex(6)}"
+        template = self._template(environment, time_zone) if is_migrated else "template0"
+        with closing(self.connect()) as conn:
+            conn.execute(
+                sql.SQL("create database {} template {}").format(
+                    sql.Identifier(name), sql.Identifier(template)
+                )
+            )
+        return make_conninfo(self.dsn, dbname=name)
+
+    def drop(self, dsn: str) -> None:
+        """Drop a database, whoever is still connected to it."""
+        name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+        with closing(self.connect()) as conn:
+            _drop(conn, str(name))
+
+    def _template(self, environment: str, time_zone: str) -> str:
+        key = environment, time_zone
+        if key not in self._templates:
+            self._templates[key] = self._ensure_template(environment, time_zone)
+        return self._templates[key]
+
+    def _ensure_template(self, environment: str, time_zone: str) -> str:
+        """Make a template unless another process of this run did; it gets its name when whole."""
+        name = f"{self.word}_template_{environment}_{time_zone}"
+        with closing(self.connect()) as conn, conn.transaction():
+            conn.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [self.word])
+            if name in _list_databases(conn, self.word):
+                return name
+            fresh = self.create(is_migrated=False)
+            with closing(psycopg.connect(fresh, autocommit=True)) as made:
+                migrations.migrate(
+                    made, environment=environment, time_zone=time_zone, daily_max=100
+                )
+            with closing(self.connect()) as other:
+                other.execute(
+                    sql.SQL("alter database {} rename to {}").format(
+                        sql.Identifier(str(psycopg.conninfo.conninfo_to_dict(fresh)["dbname"])),
+                        sql.Identifier(name),
+                    )
+                )
+        return name
+
+
+def _list_databases(conn: psycopg.Connection[Any], word: str) -> list[str]:
+    rows = conn.execute(
+        "select datname from pg_database where starts_with(datname, %s) order by datname",
+        [f"{word}_"],
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
+def _drop(conn: psycopg.Connection[Any], name: str) -> None:
+    conn.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+
+def _forgo_safety(dsn: str) -> None:
+    """Make a server that lives for one run quick: nothing on it has to survive a power cut."""
+    with closing(psycopg.connect(dsn, autocommit=True)) as conn:
+        for name in ("fsync", "synchronous_commit", "full_page_writes"):
+            conn.execute(sql.SQL("alter system set {} = off").format(sql.Identifier(name)))
+        conn.execute("select pg_reload_conf()")
+
+
+def _start_container() -> "PostgresContainer | None":
+    sockets = (Path("/var/run/docker.sock"), Path.home() / ".docker/run/docker.sock")
+    if not os.environ.get("DOCKER_HOST") and not any(path.exists() for path in sockets):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import docker
+        from docker.errors import DockerException
+        from testcontainers.postgres import PostgresContainer
+
+        try:
+            with closing(docker.from_env(timeout=DOCKER_SECONDS)) as client:
+                client.ping()
+        except (DockerException, OSError):
+            return None
+        container = PostgresContainer(IMAGE).with_command("postgres -c max_connections=300")
+        return container.start()
