@@ -313,14 +313,14 @@ def _run(place: _Place, command: str, *arguments: str | Path) -> None:
 
 
 def _ensure_janitor(place: _Place) -> None:
-    """Start a janitor unless one holds its lock."""
+    """Start a janitor unless one holds its lock. It forks away, so that it is nobody's child."""
     lock = place.folder / "janitor.lock"
     try:
         with _locked(lock, is_waiting=False):
             pass
     except BlockingIOError:
         return
-    subprocess.Popen(
+    subprocess.run(
         [
             sys.executable,
             "-ISE",
@@ -331,6 +331,7 @@ def _ensure_janitor(place: _Place) -> None:
             place.folder / "users.lock",
             lock,
         ],
+        check=False,
         cwd="/",
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -19,13 +19,15 @@ LINGER_SECONDS = 1.0  # commands that follow each other closely share one run of
 
 
 def main() -> None:
-    """Wait for the last user to go, stop the server, and end."""
+    """Leave whoever started us, wait for the last user to go, stop the server, and end."""
     bin_folder, data, user, users_lock, own_lock = sys.argv[1:]
     own = os.open(own_lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return  # this server has a janitor already
+    if os.fork():
+        return  # the child keeps the lock; nobody has to wait for it
     users = os.open(users_lock, os.O_RDWR | os.O_CREAT, 0o600)
     while True:
         fcntl.flock(users, fcntl.LOCK_EX)
