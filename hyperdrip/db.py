@@ -72,6 +72,18 @@ def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:
     return conn
 
 
+def require_read_committed(conn: psycopg.Connection) -> None:
+    """Raises: SettingsError for a connection whose transactions keep one snapshot for long.
+
+    Planning reads after taking its lock, so each statement needs a snapshot of its own.
+    """
+    row = conn.execute(query("get_isolation")).fetchone()
+    if row is not None and row[0] != "read committed":
+        raise SettingsError(
+            f"this connection is {row[0]}; Hyperdrip plans only under read committed"
+        )
+
+
 def address(dsn: str) -> str:
     """Where a DSN points, for people: host, port and database, never a password."""
     try:

@@ -1,0 +1,58 @@
+"""Methods of the library door: the database itself."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hyperdrip import maintenance, migrations
+from hyperdrip.client.base import Base
+from hyperdrip.db import query
+
+
+class DatabaseMethods(Base):
+    """Migrating, looking at and resetting the database."""
+
+    def migrate(self) -> list[str]:
+        """Create or update the schema; returns what was applied."""
+        with self._session() as conn:
+            applied = migrations.migrate(
+                conn,
+                environment=self.settings.hyperdrip_env,
+                time_zone=self.settings.timezone,
+                daily_max=self.settings.daily_max,
+            )
+            self._check()
+            return applied
+
+    def migration_status(self) -> migrations.Status:
+        """What is applied and what is pending."""
+        with self._session() as conn:
+            return migrations.read_status(conn)
+
+    def database_name(self) -> str:
+        """The name of the database."""
+        with self._session() as conn:
+            row = conn.execute(query("get_database_name")).fetchone()
+            assert row is not None
+            return str(row[0])
+
+    def database_status(self) -> dict[str, Any]:
+        """Where the database is, what it holds and what is applied; camelCase keys."""
+        with self._session() as conn:
+            return maintenance.describe(conn, self.dsn)
+
+    def run_psql(self, arguments: Sequence[str]) -> int:
+        """Run psql on the database, at the caller's terminal; returns its exit code."""
+        folder = self._server.bin_folder if self._server is not None else None
+        return maintenance.run_psql(self.dsn, arguments, bin_folder=folder)
+
+    def reset(self) -> None:
+        """Drop everything that Hyperdrip made, data and queues, and migrate anew.
+
+        Raises: ConflictError while workers live; SettingsError when the data belongs to another
+        environment.
+        """
+        with self._session() as conn:
+            if migrations.is_migrated(conn):
+                self._check_agreement()
+            maintenance.drop_everything(conn)
+        self.migrate()

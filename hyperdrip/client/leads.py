@@ -1,0 +1,103 @@
+"""Methods of the library door: leads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from hyperdrip import leads, ledger, replanner
+from hyperdrip.client.base import Base
+from hyperdrip.importing import import_csv
+from hyperdrip.models import ImportResult, Lead, Message
+from hyperdrip.scheduler import (
+    Moment,
+    enroll,
+    in_planner_transaction,
+    refuse_taken,
+    require_campaign_version,
+)
+
+
+class LeadMethods(Base):
+    """Adding leads, finding them, and changing where they stand."""
+
+    def add_lead(
+        self,
+        *,
+        name: str,
+        email: str,
+        phone: str | None = None,
+        notes: str | None = None,
+        fields: Mapping[str, str] | None = None,
+        max_messages: int | None = None,
+        campaign: str = "default",
+        start: date | None = None,
+    ) -> Lead:
+        """Add a lead and plan all its messages in one transaction.
+
+        Raises: InvalidDataError, ConflictError (it exists), NotFoundError (campaign), NoRoomError.
+        """
+        new_lead = leads.check_new_lead(
+            name=name, email=email, phone=phone, notes=notes, fields=fields
+        )
+        enrolment = replace(
+            self._enrolment(campaign=campaign, max_messages=max_messages), start=start
+        )
+        with self._session() as conn:
+
+            def work(moment: Moment) -> int:
+                refuse_taken(conn, new_lead)
+                return enroll(conn, moment, [new_lead], enrolment).lead_ids[0]
+
+            lead_id = in_planner_transaction(conn, self.clock, work)
+            return leads.require_lead(conn, str(lead_id))
+
+    def import_csv(
+        self, path: Path, *, max_messages: int | None = None, campaign: str = "default"
+    ) -> ImportResult:
+        """Add the leads of a CSV file in one transaction; rows that cannot be taken are left out.
+
+        Raises: InvalidDataError when the file is no CSV with a name and an email column.
+        """
+        enrolment = self._enrolment(campaign=campaign, max_messages=max_messages)
+        with self._session() as conn:
+            return import_csv(conn, self.clock, path, enrolment)
+
+    def list_leads(
+        self, *, status: str | None = None, campaign: str | None = None, limit: int = 100
+    ) -> list[Lead]:
+        """Leads by id. Raises: NotFoundError for an unknown campaign."""
+        with self._session() as conn:
+            if campaign is not None:
+                require_campaign_version(conn, campaign)
+            return leads.list_leads(conn, status=status, campaign=campaign, limit=limit)
+
+    def require_lead(self, key: str) -> Lead:
+        """A lead by `lead_123`, `123` or its address. Raises: NotFoundError."""
+        with self._session() as conn:
+            return leads.require_lead(conn, key)
+
+    def list_lead_messages(self, lead: Lead) -> list[Message]:
+        """The messages of a lead's present run, by number."""
+        with self._session() as conn:
+            return ledger.list_lead_messages(conn, [lead.id])
+
+    def pause_leads(self, keys: Sequence[str], *, reason: str | None = None) -> list[int]:
+        """Pause ACTIVE leads: their days are freed; returns the ids that were paused."""
+        with self._session() as conn:
+            ids = [leads.require_lead(conn, key).id for key in keys]
+            return replanner.pause_leads(conn, self.clock, ids, reason=reason)
+
+    def resume_leads(self, keys: Sequence[str]) -> list[int]:
+        """Resume PAUSED leads from today on; returns the ids that were resumed."""
+        with self._session() as conn:
+            ids = [leads.require_lead(conn, key).id for key in keys]
+            return replanner.resume_leads(
+                conn, self.clock, ids, with_email=self.settings.envelope_email
+            )
+
+    def stop_leads(self, keys: Sequence[str], *, reason: str = "by hand") -> list[int]:
+        """Stop leads for good; returns the ids that were stopped."""
+        with self._session() as conn:
+            ids = [leads.require_lead(conn, key).id for key in keys]
+            return replanner.stop_leads(conn, self.clock, ids, reason=reason)

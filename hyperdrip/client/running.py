@@ -1,0 +1,101 @@
+"""Methods of the library door: sending, rolling over, pausing, proving."""
+
+import logging
+from collections.abc import Callable
+from datetime import date
+
+from hyperdrip import instance as instances
+from hyperdrip import quota
+from hyperdrip.audit import run_audit
+from hyperdrip.client.calendar import CalendarMethods
+from hyperdrip.db import connect, converted_errors
+from hyperdrip.models import AuditCheck, WorkerSummary
+from hyperdrip.rollover import RolledOver, roll_over
+from hyperdrip.scheduler import read_moment
+from hyperdrip.senders import open_sender
+from hyperdrip.signals import Stop
+from hyperdrip.worker import Options, Worker, check_sender
+
+log = logging.getLogger("hyperdrip.worker")
+
+
+class RunningMethods(CalendarMethods):
+    """What happens as time goes on."""
+
+    def pause(self) -> bool:
+        """Stop the whole instance before the next hand-over; returns whether it was running."""
+        with self._session() as conn:
+            return instances.set_paused(conn, is_paused=True)
+
+    def resume(self) -> bool:
+        """Start the whole instance again; returns whether it was paused."""
+        with self._session() as conn:
+            return instances.set_paused(conn, is_paused=False)
+
+    def roll_over(self) -> RolledOver:
+        """Take care of the open days before today."""
+        with self._session() as conn:
+            return roll_over(conn, self.clock, self._policy())
+
+    def audit(self) -> list[AuditCheck]:
+        """Check every invariant against the tables."""
+        with self._session() as conn:
+            return run_audit(conn)
+
+    def next_planned_day(self) -> tuple[date, int] | None:
+        """The first day after today with something planned, and how many."""
+        with self._session() as conn:
+            return quota.get_next_planned_day(conn, read_moment(conn, self.clock).today)
+
+    def run_worker(
+        self,
+        *,
+        is_drain: bool = False,
+        stop: Stop | None = None,
+        on_start: Callable[[Worker], None] | None = None,
+    ) -> WorkerSummary:
+        """Send what is due until stopped, or with `is_drain` until nothing is left today.
+
+        `on_start` is called once the worker has rolled over and is about to begin. An explicit
+        DAILY_MAX that differs from the stored one is stored first.
+
+        Raises: SettingsError when the sender is in doubt; DatabaseError and its kin.
+        """
+        settings = self.settings
+        sender = open_sender(settings.sender)
+        with converted_errors():
+            check_sender(
+                self.instance(), settings.sender, is_explicit=settings.is_explicit("SENDER")
+            )
+            old = self.store_daily_max()
+            if old is not None:
+                log.warning("Daily maximum changed from %d to %d", old, settings.daily_max)
+            worker = Worker(
+                lambda: connect(self.dsn),
+                sender,
+                options=Options(
+                    poll_interval_ms=settings.worker_poll_interval,
+                    message_delay_ms=settings.worker_message_delay,
+                    vt_seconds=settings.visibility_timeout,
+                    is_drain=is_drain,
+                    log_addresses=settings.log_addresses,
+                    policy=self._policy(),
+                ),
+                clock=self.clock,
+                stop=stop,
+            )
+            try:
+                worker.roll_over()
+                if on_start is not None:
+                    on_start(worker)
+                return worker.run()
+            finally:
+                worker.close()
+
+    def store_daily_max(self) -> int | None:
+        """Store an explicit DAILY_MAX that differs from the database's; the old one, or None."""
+        stored = self.instance().daily_max
+        if not self.settings.is_explicit("DAILY_MAX") or stored == self.settings.daily_max:
+            return None
+        self.set_daily_max(self.settings.daily_max)
+        return stored
