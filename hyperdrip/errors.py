@@ -41,9 +41,17 @@ class ConflictError(HyperdripError):
 
 
 class InvalidDataError(HyperdripError):
-    """A value cannot be taken: a bad address, a start in the past, a broken file."""
+    """A value cannot be taken: a bad address, a start in the past, a broken file.
+
+    `column` names the value among others, when it is one of a lead's: `email`, `phone`, ...
+    """
 
     exit_code = 5
+
+    def __init__(self, message: str, *, column: str = "") -> None:
+        """`message`: one line."""
+        super().__init__(message)
+        self.column = column
 
 
 class NoRoomError(InvalidDataError):

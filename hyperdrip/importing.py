@@ -1,140 +1,294 @@
-"""Importing a clean CSV file of leads: read, check, leave out who is there, plan, write at once."""
+"""Importing a spreadsheet of leads: staged, decided, planned once, committed once.
 
-import csv
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+1. Rows are read, checked and copied into a staging table; those that cannot be taken are left out.
+2. Under the planner lock the database decides what becomes of each row, and the plan is made.
+3. Leads, ledger and envelopes are written from the staging table, day by day; quota last.
+
+A failure anywhere leaves nothing. Memory stays flat: rows pass through, and are never held.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
-from typing import TextIO
 
 import psycopg
+from psycopg.types.json import Jsonb
 
-from hyperdrip import leads
+from hyperdrip import leads, queue, quota, staging
 from hyperdrip.clock import Clock
-from hyperdrip.errors import InvalidDataError
+from hyperdrip.columns import Columns, match
+from hyperdrip.errors import InvalidDataError, NoRoomError
+from hyperdrip.fault_file import FaultFile
 from hyperdrip.models import ImportResult, NewLead
-from hyperdrip.scheduler import Enrolment, Moment, enroll, in_planner_transaction
+from hyperdrip.planning import Block
+from hyperdrip.scheduler import (
+    Enrolment,
+    Moment,
+    in_planner_transaction,
+    plan_leads,
+    read_moment,
+    require_campaign_version,
+    require_queues,
+)
+from hyperdrip.sheets import Sheet, open_sheet
 
-KNOWN_COLUMNS = ("name", "email", "phone", "notes")
+ROWS_PER_SEND = 20_000
+SHOWN_FAULTS = 20
+
+Progress = Callable[[str, float], None]  # what is being done, and how far: 0 to 1
 
 
-def import_csv(
-    conn: psycopg.Connection, clock: Clock, path: Path, enrolment: Enrolment
-) -> ImportResult:
-    """Add the leads of a CSV file in one transaction; rows that cannot be taken are left out.
+@dataclass(frozen=True)
+class ImportOptions:
+    """How a file is imported.
 
-    Raises: InvalidDataError when the file is no CSV with a name and an email column; NoRoomError.
+    `existing`: what becomes of rows whose lead is there already: `skip`, `update` (name, phone,
+    notes, fields), or `enroll` (begin again, for leads that have ended). `errors`: where rows that
+    were not taken are written.
     """
-    rejections: list[str] = []
-    candidates: list[tuple[int, NewLead]] = []
-    for line, found in read_csv(path):
-        if isinstance(found, str):
-            rejections.append(f"line {line}: {found}")
-        else:
-            candidates.append((line, found))
 
-    def work(moment: Moment) -> ImportResult:
-        chosen, duplicates = _leave_out_taken(conn, candidates)
-        enrolled = enroll(conn, moment, chosen, replace(enrolment, import_source=path.name))
-        assert enrolled.import_id is not None
-        result = ImportResult(
-            import_id=enrolled.import_id,
-            read=len(candidates) + len(rejections),
-            added=len(chosen),
-            updated=0,
-            duplicates=len(duplicates),
-            rejected=len(rejections),
-            first_day=min((days[0] for days in enrolled.schedules), default=None),
-            last_day=max((days[-1] for days in enrolled.schedules), default=None),
-            left_out=(*rejections, *duplicates),
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    existing: str = "skip"
+    encoding: str | None = None
+    delimiter: str | None = None
+    errors: Path | None = None
+    is_dry_run: bool = False
+
+
+class _DryRunOver(Exception):
+    """Unwinds the transaction of a dry run."""
+
+    def __init__(self, result: ImportResult) -> None:
+        super().__init__("dry run")
+        self.result = result
+
+
+def import_file(
+    conn: psycopg.Connection,
+    clock: Clock,
+    source: str,
+    enrolment: Enrolment,
+    options: ImportOptions,
+    *,
+    on_progress: Progress = lambda _what, _part: None,
+) -> ImportResult:
+    """Add the leads of a CSV or Excel file (`-`: standard input) in one transaction.
+
+    Raises: InvalidDataError when it is no such file; NoRoomError; HyperdripError when the error
+    file cannot be written. In all these cases nothing was taken.
+    """
+    batch = staging.begin(conn)
+    try:
+        with (
+            open_sheet(source, encoding=options.encoding, delimiter=options.delimiter) as sheet,
+            FaultFile(options.errors, source, sheet.header) as faults,
+        ):
+            columns = match(source, sheet.header, options.mapping)
+            rows = _staged_rows(sheet, columns, faults, on_progress)
+            staged = staging.copy_rows(conn, batch, rows)
+            _prepare_queues(conn, clock, enrolment, staged, is_dry_run=options.is_dry_run)
+            start = replace(
+                enrolment, import_source="standard input" if source == "-" else Path(source).name
+            )
+            job = _Job(
+                conn, batch, start, options, faults, columns, staged, sheet.notes, on_progress
+            )
+            try:
+                return in_planner_transaction(conn, clock, job.run)
+            except _DryRunOver as over:
+                return over.result
+    finally:
+        staging.clear(conn, batch)
+
+
+def _staged_rows(
+    sheet: Sheet, columns: Columns, faults: FaultFile, on_progress: Progress
+) -> Iterator[tuple[object, ...]]:
+    for line, cells in sheet.rows:
+        if line % 1000 == 0:
+            on_progress("Reading", sheet.position / max(1, sheet.size))
+        try:
+            lead = _check(sheet, columns, cells)
+        except InvalidDataError as error:
+            name, places = columns.describe(error.column)
+            value = "+".join(cells[place] for place in places)
+            faults.reject(line, cells, column=name, value=value, reason=str(error))
+            continue
+        kept = Jsonb(cells) if faults.is_wanted else None
+        yield line, lead.name, lead.email, lead.phone, lead.notes, Jsonb(dict(lead.fields)), kept
+
+
+def _check(sheet: Sheet, columns: Columns, cells: Sequence[str]) -> NewLead:
+    if len(cells) > len(sheet.header):
+        raise InvalidDataError(f"{len(cells)} cells where the header has {len(sheet.header)}")
+    parts = columns.read(cells)
+    return leads.check_new_lead(
+        name=" ".join(parts["name"].split("\u00a0")),
+        email=parts["email"],
+        phone=parts.get("phone"),
+        notes=parts.get("notes"),
+        fields=columns.read_fields(cells),
+    )
+
+
+def _prepare_queues(
+    conn: psycopg.Connection, clock: Clock, enrolment: Enrolment, rows: int, *, is_dry_run: bool
+) -> None:
+    """Create the queues of the days that all rows would need, before the transaction begins.
+
+    A guess: the transaction finds out again what is missing. An empty queue harms nobody.
+    """
+    if is_dry_run or not rows:
+        return
+    moment = read_moment(conn, clock)
+    version = require_campaign_version(conn, enrolment.campaign)
+    try:
+        blocks = plan_leads(conn, moment, enrolment, count=rows, version=version)
+    except NoRoomError:
+        return  # fewer rows may fit; if not, it is said then
+    names = {queue.name_of(moment.instance.environment, day) for b in blocks for day in b.days}
+    for name in queue.list_missing(conn, names):
+        queue.create(conn, name)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything between the staged rows and the commit."""
+
+    conn: psycopg.Connection
+    batch: int
+    enrolment: Enrolment
+    options: ImportOptions
+    faults: FaultFile
+    columns: Columns
+    staged: int
+    notes: tuple[str, ...]
+    on_progress: Progress
+
+    def run(self, moment: Moment) -> ImportResult:
+        """Decide, plan and write; runs inside a planner transaction."""
+        conn, enrolment = self.conn, self.enrolment
+        version = require_campaign_version(conn, enrolment.campaign)
+        self.on_progress("Deciding", 0.0)
+        fates = staging.decide(
+            conn,
+            self.batch,
+            existing=self.options.existing,
+            is_dry_run=self.options.is_dry_run,
         )
+        count = fates["new"] + fates["enroll"]
+        blocks = plan_leads(conn, moment, enrolment, count=count, version=version) if count else []
+        by_day = _by_day(blocks)
+        self.faults.forget_left_out()
+        for row in staging.list_left_out(conn, self.batch):
+            self.faults.leave_out(row, self.columns)
+        result = self._result(fates, by_day, import_id=None)
+        if self.options.is_dry_run:
+            raise _DryRunOver(result)
+        require_queues(conn, moment.instance.environment, by_day)
+        self.faults.sync()
+        return self._write(moment, version, blocks, by_day, result)
+
+    def _write(
+        self,
+        moment: Moment,
+        version: int,
+        blocks: Sequence[Block],
+        by_day: Mapping[date, Sequence[tuple[int, int, int]]],
+        result: ImportResult,
+    ) -> ImportResult:
+        conn, enrolment = self.conn, self.enrolment
+        assert enrolment.import_source is not None
+        import_id = leads.insert_import(conn, source=enrolment.import_source)
+        self.on_progress("Writing leads", 0.0)
+        staging.write_leads(
+            conn,
+            self.batch,
+            blocks,
+            import_id=import_id,
+            campaign=enrolment.campaign,
+            campaign_version=version,
+            max_messages=enrolment.max_messages,
+            now=moment.now,
+        )
+        total = sum(_count(found) for found in by_day.values())
+        done = 0
+        for day in sorted(by_day):
+            for chunk in _chunks(by_day[day]):
+                queue.send_imported(
+                    conn,
+                    queue.name_of(moment.instance.environment, day),
+                    chunk,
+                    batch=self.batch,
+                    campaign=enrolment.campaign,
+                    campaign_version=version,
+                    with_email=enrolment.with_email,
+                )
+                done += _count(chunk)
+                self.on_progress("Planning", done / total)
+        quota.apply(conn, {day: quota.Change(reserved=_count(b)) for day, b in by_day.items()})
+        result = replace(result, import_id=import_id)
         leads.finish_import(conn, result)
         return result
 
-    return in_planner_transaction(conn, clock, work)
-
-
-def _leave_out_taken(
-    conn: psycopg.Connection, candidates: Sequence[tuple[int, NewLead]]
-) -> tuple[list[NewLead], list[str]]:
-    """Leave out whom the database or an earlier row has already, by address or phone."""
-    keys = [leads.phone_key(lead.phone) for _, lead in candidates]
-    emails = [lead.email for _, lead in candidates]
-    owner_of: dict[str, str] = {}
-    phone_keys = [key for key in keys if key]
-    for lead_id, email, phone in leads.list_taken(conn, emails=emails, phone_keys=phone_keys):
-        owner_of[email] = f"lead_{lead_id}"
-        if phone:
-            owner_of[phone] = f"lead_{lead_id}"
-    suppressed = leads.list_suppressed(conn, emails)
-    chosen: list[NewLead] = []
-    duplicates: list[str] = []
-    for (line, lead), key in zip(candidates, keys, strict=True):
-        own = [lead.email.lower(), *([key] if key else [])]
-        owner = next((owner_of[word] for word in own if word in owner_of), None)
-        if owner is not None:
-            duplicates.append(f"line {line}: {lead.email} is a duplicate of {owner}")
-        elif lead.email.lower() in suppressed:
-            duplicates.append(f"line {line}: {lead.email} is suppressed")
-        else:
-            chosen.append(lead)
-            owner_of.update(dict.fromkeys(own, f"line {line}"))
-    return chosen, duplicates
-
-
-def read_csv(path: Path) -> Iterator[tuple[int, NewLead | str]]:
-    """Yield (line number, lead), or (line number, reason) for a row that cannot be taken.
-
-    Header names are case-insensitive; columns other than name, email, phone and notes become
-    fields. Raises: InvalidDataError when the file is no CSV with a name and an email column.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from _rows(file, path)
-    except IsADirectoryError:
-        raise InvalidDataError(f"{str(path)!r} is a folder; name a CSV file") from None
-    except OSError as error:
-        raise InvalidDataError(f"{str(path)!r} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InvalidDataError(f"{str(path)!r} is no UTF-8 text; save it as CSV UTF-8") from None
-
-
-def _rows(file: TextIO, path: Path) -> Iterator[tuple[int, NewLead | str]]:
-    reader = csv.reader(file, strict=True)
-    try:
-        header = [column.strip() for column in next(reader, [])]
-        columns = [column.lower() for column in header]
-        for needed in ("name", "email"):
-            if needed not in columns:
-                raise InvalidDataError(
-                    f"{str(path)!r} has no column {needed!r}; it has:"
-                    f" {', '.join(header)[:200] or 'nothing'}"
-                )
-        for name in set(columns):
-            if columns.count(name) > 1:
-                raise InvalidDataError(f"{str(path)!r} has the column {name!r} more than once")
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield reader.line_num, _lead(header, columns, cells)
-    except csv.Error as error:
-        raise InvalidDataError(f"{str(path)!r} line {reader.line_num}: {error}") from None
-
-
-def _lead(header: list[str], columns: list[str], cells: list[str]) -> NewLead | str:
-    if len(cells) != len(columns):
-        return f"{len(cells)} cells where the header has {len(columns)}"
-    row = dict(zip(columns, cells, strict=True))
-    fields = {
-        column: cell
-        for column, lowered, cell in zip(header, columns, cells, strict=True)
-        if column and lowered not in KNOWN_COLUMNS and cell.strip()
-    }
-    try:
-        return leads.check_new_lead(
-            name=row["name"],
-            email=row["email"],
-            phone=row.get("phone"),
-            notes=row.get("notes"),
-            fields=fields,
+    def _result(
+        self,
+        fates: Mapping[str, int],
+        by_day: Mapping[date, Sequence[tuple[int, int, int]]],
+        *,
+        import_id: int | None,
+    ) -> ImportResult:
+        planned = {day: _count(by_day[day]) for day in sorted(by_day)}
+        return ImportResult(
+            import_id=import_id,
+            read=self.staged + self.faults.rejected,
+            added=fates["new"],
+            updated=fates["update"],
+            duplicates=fates["duplicate"],
+            rejected=self.faults.rejected + fates["rejected"],
+            suppressed=fates["suppressed"],
+            enrolled=fates["enroll"],
+            first_day=min(planned, default=None),
+            last_day=max(planned, default=None),
+            planned=planned,
+            notes=self.notes,
+            left_out=self.faults.shown,
         )
-    except InvalidDataError as error:
-        return str(error)
+
+
+def _by_day(blocks: Sequence[Block]) -> dict[date, list[tuple[int, int, int]]]:
+    """Which positions have which message on a day: (first, last, number)."""
+    by_day: dict[date, list[tuple[int, int, int]]] = defaultdict(list)
+    first = 1
+    for block in blocks:
+        last = first + block.leads - 1
+        for number, day in enumerate(block.days, start=1):
+            by_day[day].append((first, last, number))
+        first = last + 1
+    return by_day
+
+
+def _count(blocks: Sequence[tuple[int, int, int]]) -> int:
+    return sum(last - first + 1 for first, last, _ in blocks)
+
+
+def _chunks(
+    blocks: Sequence[tuple[int, int, int]],
+) -> Iterator[list[tuple[int, int, int]]]:
+    """The same rows in portions of at most ROWS_PER_SEND."""
+    chunk: list[tuple[int, int, int]] = []
+    room = ROWS_PER_SEND
+    for first, last, number in blocks:
+        start = first
+        while start <= last:
+            end = min(last, start + room - 1)
+            chunk.append((start, end, number))
+            room -= end - start + 1
+            start = end + 1
+            if not room:
+                yield chunk
+                chunk, room = [], ROWS_PER_SEND
+    if chunk:
+        yield chunk

@@ -111,10 +111,38 @@ def finish_import(conn: psycopg.Connection, result: ImportResult) -> None:
             "updated": result.updated,
             "duplicates": result.duplicates,
             "rejected": result.rejected,
+            "suppressed": result.suppressed,
+            "enrolled": result.enrolled,
             "first_day": result.first_day,
             "last_day": result.last_day,
         },
     )
+
+
+def is_import_undone(conn: psycopg.Connection, import_id: int) -> bool:
+    """Was this import undone? Locks its record. Raises: NotFoundError."""
+    row = conn.execute(query("lock_import"), {"import_id": import_id}).fetchone()
+    if row is None:
+        raise NotFoundError(f"no import {import_id}; `hyperdrip import` says its number")
+    return row[0] is not None
+
+
+def set_import_undone(conn: psycopg.Connection, import_id: int, now: datetime) -> None:
+    """Write down that an import was undone."""
+    conn.execute(query("set_import_undone"), {"import_id": import_id, "now": now})
+
+
+def list_ids_of_import(conn: psycopg.Connection, import_id: int) -> list[int]:
+    """The leads of an import, by id."""
+    rows = conn.execute(query("list_leads_of_import"), {"import_id": import_id}).fetchall()
+    return [lead_id for (lead_id,) in rows]
+
+
+def delete_untouched(conn: psycopg.Connection, lead_ids: Collection[int]) -> int:
+    """Delete leads, and their ledger rows, that have cancelled messages only; returns how many."""
+    row = conn.execute(query("delete_untouched_leads"), {"lead_ids": sorted(lead_ids)}).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def insert_leads(
@@ -212,25 +240,42 @@ def _lead(**columns: Any) -> Lead:
 def _one_line(what: str, value: str, longest: int) -> str:
     text = value.replace("\u00a0", " ").strip()
     if not text:
-        raise InvalidDataError(f"{what} is empty; every lead needs one")
+        raise InvalidDataError(f"{what} is empty; every lead needs one", column=what)
     if len(text) > longest:
-        raise InvalidDataError(f"{what} has {len(text)} characters; at most {longest} fit")
+        raise InvalidDataError(
+            f"{what} has {len(text)} characters; at most {longest} fit", column=what
+        )
     if _has_control_characters(text):
-        raise InvalidDataError(f"{what}={text[:60]!r} has control characters or a line break")
+        raise InvalidDataError(
+            f"{what}={text[:60]!r} has control characters or a line break", column=what
+        )
     return text
+
+
+# Plain addresses, in the form that email-validator gives back; all others are left to it. The last
+# label is at least two letters, and none of the names that are not addresses on the internet.
+_PLAIN_EMAIL = re.compile(
+    r"(?!.{64,}@)[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*"
+    r"@(?=.{4,250}$)(?:(?!..--)[a-z0-9](?:[a-z0-9-]{0,60}[a-z0-9])?\.)+"
+    r"(?!(?:arpa|invalid|local|localhost|onion|alt|test)$)[a-z]{2,30}"
+)
 
 
 def _email(value: str) -> str:
     from email_validator import EmailNotValidError, validate_email
 
     text = value.replace("\u00a0", " ").strip()
+    if _PLAIN_EMAIL.fullmatch(text):
+        return text
     try:
         if len(text) > 320:
             raise EmailNotValidError("it is longer than an address can be")
         found = validate_email(text, check_deliverability=False, test_environment=True)
     except EmailNotValidError as error:
         reason = str(error).rstrip(".")
-        raise InvalidDataError(f"email={text[:80]!r} is no e-mail address: {reason}") from None
+        raise InvalidDataError(
+            f"email={text[:80]!r} is no e-mail address: {reason}", column="email"
+        ) from None
     return found.normalized
 
 
@@ -241,19 +286,26 @@ def _phone(value: str | None) -> str | None:
     digits = re.sub(r"[^0-9]", "", text)
     if not re.fullmatch(r"\+?[0-9 ().\-/]+", text) or not 3 <= len(digits) <= 20:
         raise InvalidDataError(
-            f"phone={text[:60]!r} is no phone number; write digits, such as +1 202 555 0143"
+            f"phone={text[:60]!r} is no phone number; write digits, such as +1 202 555 0143",
+            column="phone",
         )
     if len(text) > LONGEST_PHONE:
-        raise InvalidDataError(f"phone has {len(text)} characters; at most {LONGEST_PHONE} fit")
+        raise InvalidDataError(
+            f"phone has {len(text)} characters; at most {LONGEST_PHONE} fit", column="phone"
+        )
     return text
 
 
 def _notes(value: str | None) -> str | None:
     text = (value or "").strip()
     if len(text) > LONGEST_NOTES:
-        raise InvalidDataError(f"notes have {len(text)} characters; at most {LONGEST_NOTES} fit")
+        raise InvalidDataError(
+            f"notes have {len(text)} characters; at most {LONGEST_NOTES} fit", column="notes"
+        )
     if _has_control_characters(text.replace("\n", "").replace("\r", "").replace("\t", "")):
-        raise InvalidDataError("notes have control characters; only line breaks and tabs are fine")
+        raise InvalidDataError(
+            "notes have control characters; only line breaks and tabs are fine", column="notes"
+        )
     return text or None
 
 
@@ -262,7 +314,8 @@ def _field_name(key: str) -> str:
     if not name or len(name) > LONGEST_FIELD_NAME or _has_control_characters(name):
         raise InvalidDataError(
             f"field name {name[:60]!r} is empty, longer than {LONGEST_FIELD_NAME} characters,"
-            " or has control characters"
+            " or has control characters",
+            column=key,
         )
     return name
 
@@ -270,7 +323,8 @@ def _field_name(key: str) -> str:
 def _field(key: str, value: str) -> str:
     if len(value) > LONGEST_FIELD or "\x00" in value:
         raise InvalidDataError(
-            f"field {key[:60]!r} has {len(value)} characters; at most {LONGEST_FIELD} fit"
+            f"field {key[:60]!r} has {len(value)} characters; at most {LONGEST_FIELD} fit",
+            column=key,
         )
     return value.strip()
 

@@ -168,17 +168,34 @@ class Envelope:
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What came of one imported file; `left_out` names each row that was not taken, and why."""
+    """What came of one file; a dry run has no `import_id`.
 
-    import_id: int
+    `planned`: messages by day. `notes`: what was detected of the file. `left_out`: the first rows
+    that were not taken, each with the reason.
+    """
+
+    import_id: int | None
     read: int
     added: int
     updated: int
     duplicates: int
     rejected: int
+    suppressed: int
+    enrolled: int
     first_day: date | None
     last_day: date | None
+    planned: Mapping[date, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class UndoneImport:
+    """What was taken back of an import: leads removed, and stopped because they had a message."""
+
+    import_id: int
+    removed: int
+    stopped: int
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import psycopg
 from hyperdrip import instance as instances
 from hyperdrip import leads, ledger, quota
 from hyperdrip.clock import Clock
-from hyperdrip.errors import InvalidDataError
+from hyperdrip.errors import ConflictError, InvalidDataError
 from hyperdrip.ledger import MessageKey, Planned
-from hyperdrip.models import LeadStatus, MessageState
+from hyperdrip.models import LeadStatus, MessageState, UndoneImport
 from hyperdrip.planning import Remaining, Schedule, ideal_end, replan
 from hyperdrip.queue import Address
 from hyperdrip.scheduler import (
@@ -128,6 +128,33 @@ def stop_leads(
         )
         give_back(conn, moment.instance.environment, stopped, MessageState.CANCELLED)
         return stopped
+
+    return in_planner_transaction(conn, clock, work)
+
+
+def undo_import(conn: psycopg.Connection, clock: Clock, import_id: int) -> UndoneImport:
+    """Take back what has not been sent of an import.
+
+    Leads that had no message are removed; leads under way are stopped. A message that is being
+    sent is not touched. Raises: NotFoundError; ConflictError when it was undone already.
+    """
+
+    def work(moment: Moment) -> UndoneImport:
+        if leads.is_import_undone(conn, import_id):
+            raise ConflictError(f"import {import_id} was undone already")
+        lead_ids = leads.list_ids_of_import(conn, import_id)
+        leads.lock_leads(conn, lead_ids)
+        stopped = leads.set_status(
+            conn,
+            lead_ids,
+            LeadStatus.STOPPED,
+            from_statuses=[LeadStatus.ACTIVE, LeadStatus.PAUSED],
+            reason=f"import {import_id} was undone",
+        )
+        give_back(conn, moment.instance.environment, stopped, MessageState.CANCELLED)
+        removed = leads.delete_untouched(conn, stopped)
+        leads.set_import_undone(conn, import_id, moment.now)
+        return UndoneImport(import_id, removed=removed, stopped=len(stopped) - removed)
 
     return in_planner_transaction(conn, clock, work)
 

@@ -120,20 +120,61 @@ def enroll(
     Raises: NotFoundError for an unknown campaign; InvalidDataError for a start in the past;
     NoRoomError when the plan reaches past the horizon; QueuesMissing.
     """
+    version = require_campaign_version(conn, enrolment.campaign)
+    blocks: list[Block] = []
+    if new_leads:
+        blocks = plan_leads(conn, moment, enrolment, count=len(new_leads), version=version)
+    require_queues(conn, moment.instance.environment, {d for b in blocks for d in b.days})
+    return _write(conn, moment, enrolment, new_leads, blocks, version=version)
+
+
+def plan_leads(
+    conn: psycopg.Connection,
+    moment: Moment,
+    enrolment: Enrolment,
+    *,
+    count: int,
+    version: int,
+) -> list[Block]:
+    """Plan `count` new leads; nothing is written. The blocks come in the order of the leads.
+
+    Raises: InvalidDataError for a start in the past; NoRoomError when the plan reaches past the
+    horizon, with the daily maximum that would fit.
+    """
     _check_enrolment(enrolment)
     start = enrolment.start or moment.today
     if start < moment.today:
         raise InvalidDataError(
             f"start={start} is in the past; today is {moment.today} ({moment.instance.time_zone})"
         )
-    version = require_campaign_version(conn, enrolment.campaign)
-    blocks: list[Block] = []
-    if new_leads:
-        blocks = _plan(
-            conn, moment, enrolment, leads_count=len(new_leads), version=version, start=start
-        )
-    require_queues(conn, moment.instance.environment, {d for b in blocks for d in b.days})
-    return _write(conn, moment, enrolment, new_leads, blocks, version=version)
+    delays = _delays(conn, enrolment, version)
+    last_day = moment.today + timedelta(days=enrolment.horizon_days)
+    daily_max = moment.instance.daily_max
+
+    def calendar_at(limit: int) -> Calendar:
+        return quota.read_calendar(conn, today=moment.today, daily_max=limit, freed={})
+
+    found = plan(calendar_at(daily_max), leads=count, delays=delays, start=start, last_day=last_day)
+    if not isinstance(found, PastHorizon):
+        return found
+    fitting = smallest_daily_max(
+        calendar_at,
+        leads=count,
+        delays=delays,
+        start=start,
+        last_day=last_day,
+        above=daily_max,
+    )
+    cure = (
+        f"a daily maximum of {fitting} would fit (now {daily_max}):"
+        f" hyperdrip quota set default {fitting}"
+        if fitting
+        else "fewer messages or an earlier start would fit"
+    )
+    raise NoRoomError(
+        f"no room before {last_day} for {count} x {enrolment.max_messages} messages from"
+        f" {start}; the first day with room is {found.first_free_day}; {cure}"
+    )
 
 
 def refuse_taken(conn: psycopg.Connection, new_lead: NewLead) -> None:
@@ -209,47 +250,6 @@ def _check_enrolment(enrolment: Enrolment) -> None:
             f"SCHEDULE_HORIZON_DAYS={enrolment.horizon_days} is not a number from 1 to"
             f" {LONGEST_HORIZON_DAYS}"
         )
-
-
-def _plan(
-    conn: psycopg.Connection,
-    moment: Moment,
-    enrolment: Enrolment,
-    *,
-    leads_count: int,
-    version: int,
-    start: date,
-) -> list[Block]:
-    delays = _delays(conn, enrolment, version)
-    last_day = moment.today + timedelta(days=enrolment.horizon_days)
-    daily_max = moment.instance.daily_max
-
-    def calendar_at(limit: int) -> Calendar:
-        return quota.read_calendar(conn, today=moment.today, daily_max=limit, freed={})
-
-    found = plan(
-        calendar_at(daily_max), leads=leads_count, delays=delays, start=start, last_day=last_day
-    )
-    if not isinstance(found, PastHorizon):
-        return found
-    fitting = smallest_daily_max(
-        calendar_at,
-        leads=leads_count,
-        delays=delays,
-        start=start,
-        last_day=last_day,
-        above=daily_max,
-    )
-    cure = (
-        f"a daily maximum of {fitting} would fit (now {daily_max}):"
-        f" hyperdrip quota set default {fitting}"
-        if fitting
-        else "fewer messages or an earlier start would fit"
-    )
-    raise NoRoomError(
-        f"no room before {last_day} for {leads_count} x {enrolment.max_messages} messages from"
-        f" {start}; the first day with room is {found.first_free_day}; {cure}"
-    )
 
 
 def _delays(conn: psycopg.Connection, enrolment: Enrolment, version: int) -> list[int]:

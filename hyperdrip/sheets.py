@@ -232,13 +232,8 @@ def _first_words(error: UnicodeError) -> str:
 
 def _workbook_rows(source: str, file: IO[bytes]) -> Iterator[Row]:
     """Rows of the first sheet, with numbers and dates as a person would have typed them."""
-    try:
-        from python_calamine import CalamineError, CalamineWorkbook
-    except ImportError:
-        raise InvalidDataError(
-            f"{source!r} is an Excel file and the reader is not installed;"
-            " run: pip install 'hyperdrip[excel]', or save it as CSV UTF-8"
-        ) from None
+    from python_calamine import CalamineError, CalamineWorkbook
+
     try:
         file.seek(0)
         book = CalamineWorkbook.from_filelike(file)

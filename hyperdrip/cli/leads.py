@@ -1,7 +1,6 @@
 """add-lead, import, and `leads`."""
 
 from datetime import date
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,17 +15,13 @@ from hyperdrip.cli.invocation import (
     parse_day,
 )
 from hyperdrip.cli.output import (
-    import_json,
     lead_json,
     print_json,
     print_line,
     print_table,
     short_instant,
 )
-from hyperdrip.errors import InvalidDataError
 from hyperdrip.models import Lead, LeadStatus, Message
-
-SHOWN_FAULTS = 20
 
 Campaign = Annotated[str, typer.Option("--campaign", help="The campaign to enrol in.", metavar="C")]
 MaxMessages = Annotated[
@@ -45,7 +40,6 @@ def register(app: typer.Typer) -> None:
         "add-lead",
         example='hyperdrip add-lead --name "Ada Marlowe" --email ada@example.com',
     )(add_lead)
-    command(app, "import", example="hyperdrip import leads.csv")(import_leads)
     leads = group(
         app,
         "leads",
@@ -92,43 +86,7 @@ def add_lead(
         print_json(lead_json(lead, messages))
     else:
         days = ", ".join(str(message.day) for message in messages)
-        print_line(f"Added {lead.key} {lead.email}: {_count(len(messages), 'message')} on {days}")
-
-
-def import_leads(
-    run: Invocation,
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="CSV in UTF-8 with the columns name and email.")
-    ],
-    max_messages: MaxMessages = None,
-    campaign: Campaign = "default",
-    json: Json = False,
-) -> None:
-    """Add the leads of a CSV file, all in one transaction.
-
-    The columns name, email, phone and notes are known; all others become fields. Rows that are
-    there already are skipped, rows that cannot be taken are named; the good rows stay.
-    """
-    with run.open_planner() as drip:
-        result = drip.import_csv(file, max_messages=max_messages, campaign=campaign)
-    for fault in result.left_out[:SHOWN_FAULTS]:
-        run.note(fault)
-    if len(result.left_out) > SHOWN_FAULTS:
-        run.note(f"and {len(result.left_out) - SHOWN_FAULTS} more")
-    if json:
-        print_json(import_json(result))
-    else:
-        days = f", planned from {result.first_day} to {result.last_day}" if result.added else ""
-        print_line(
-            f"Import {result.import_id}: {_count(result.read, 'row')} read,"
-            f" {_count(result.added, 'lead')} added, {_count(result.duplicates, 'duplicate')}"
-            f" skipped, {result.rejected} rejected{days}"
-        )
-    if result.rejected:
-        raise InvalidDataError(
-            f"{_count(result.rejected, 'row')} of {str(file)!r} could not be taken; mend them and"
-            " import the file again: what is there is skipped"
-        )
+        print_line(f"Added {lead.key} {lead.email}: {count_of(len(messages), 'message')} on {days}")
 
 
 def list_leads(
@@ -219,5 +177,6 @@ def _split_field(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _count(number: int, noun: str) -> str:
+def count_of(number: int, noun: str) -> str:
+    """`1 lead`, `2 leads`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

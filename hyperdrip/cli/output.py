@@ -190,6 +190,8 @@ def import_json(result: ImportResult) -> dict[str, Any]:
         "rejected": result.rejected,
         "firstDay": result.first_day,
         "lastDay": result.last_day,
+        "suppressed": result.suppressed,
+        "enrolled": result.enrolled,
     }
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
 from hyperdrip import leads, ledger, replanner
 from hyperdrip.client.base import Base
-from hyperdrip.importing import import_csv
-from hyperdrip.models import ImportResult, Lead, Message
+from hyperdrip.importing import ImportOptions, Progress, import_file
+from hyperdrip.models import ImportResult, Lead, Message, UndoneImport
+from hyperdrip.replanner import undo_import
 from hyperdrip.scheduler import (
     Moment,
     enroll,
@@ -16,6 +16,8 @@ from hyperdrip.scheduler import (
     refuse_taken,
     require_campaign_version,
 )
+
+NO_OPTIONS = ImportOptions()
 
 
 class LeadMethods(Base):
@@ -52,16 +54,36 @@ class LeadMethods(Base):
             lead_id = in_planner_transaction(conn, self.clock, work)
             return leads.require_lead(conn, str(lead_id))
 
-    def import_csv(
-        self, path: Path, *, max_messages: int | None = None, campaign: str = "default"
+    def import_file(
+        self,
+        source: str,
+        options: ImportOptions = NO_OPTIONS,
+        *,
+        max_messages: int | None = None,
+        campaign: str = "default",
+        start: date | None = None,
+        on_progress: Progress = lambda _what, _part: None,
     ) -> ImportResult:
-        """Add the leads of a CSV file in one transaction; rows that cannot be taken are left out.
+        """Add the leads of a CSV or Excel file (`-`: standard input) in one transaction.
 
-        Raises: InvalidDataError when the file is no CSV with a name and an email column.
+        Raises: InvalidDataError when it is no such file; NoRoomError; HyperdripError when the error
+        file cannot be written. In all these cases nothing was taken.
         """
-        enrolment = self._enrolment(campaign=campaign, max_messages=max_messages)
+        enrolment = replace(
+            self._enrolment(campaign=campaign, max_messages=max_messages), start=start
+        )
         with self._session() as conn:
-            return import_csv(conn, self.clock, path, enrolment)
+            return import_file(
+                conn, self.clock, source, enrolment, options, on_progress=on_progress
+            )
+
+    def undo_import(self, import_id: int) -> UndoneImport:
+        """Take back what has not been sent of an import: leads that had no message are removed.
+
+        Raises: NotFoundError; ConflictError when it was undone already.
+        """
+        with self._session() as conn:
+            return undo_import(conn, self.clock, import_id)
 
     def list_leads(
         self, *, status: str | None = None, campaign: str | None = None, limit: int = 100

@@ -6,6 +6,8 @@ set
     updated_count = %(updated)s,
     duplicate_count = %(duplicates)s,
     rejected_count = %(rejected)s,
+    suppressed_count = %(suppressed)s,
+    enrolled_count = %(enrolled)s,
     first_day = %(first_day)s,
     last_day = %(last_day)s
 where id = %(import_id)s;

@@ -1,10 +1,10 @@
 -- Those of the given addresses that must never be written to, in lower case, with the reason; by
--- address.
+-- address. An erased address is known by its keyed hash.
 select
-    email_key,
-    reason
-from hyperdrip.suppression
-where email_key = any(
-    select lower(given.email) from unnest(%(emails)s::text[]) as given (email)
-)
-order by email_key;
+    lower(given.email) as email_key,
+    min(suppression.reason) as reason
+from unnest(%(emails)s::text[]) as given (email)
+inner join hyperdrip.suppression
+    on suppression.email_key = any(hyperdrip.suppression_keys(given.email))
+group by lower(given.email)
+order by lower(given.email);

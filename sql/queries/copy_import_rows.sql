@@ -1,0 +1,2 @@
+-- Stage rows of a file.
+copy hyperdrip.import_row (batch, line, name, email, phone, notes, fields, cells) from stdin;

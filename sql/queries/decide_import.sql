@@ -1,0 +1,136 @@
+-- Decide what becomes of each staged row, under the planner lock: one row for each fate with its count; by
+-- fate. An earlier row of the file wins over a later one, and the database over the file. Rows that are
+-- planned get their lead, run and position in the order of the file.
+with judged as (
+    select
+        staged.line,
+        staged.phone_key,
+        first_value(staged.line) over (partition by staged.email_key order by staged.line) as email_line,
+        suppressed.reason as suppressed_because,
+        known.id as known_id,
+        known.status as known_status,
+        known.run as known_run,
+        owner.id as owner_id
+    from hyperdrip.import_row as staged
+    left join lateral (
+        select min(suppression.reason) as reason
+        from hyperdrip.suppression
+        where
+            %(has_suppressions)s
+            and suppression.email_key = any(hyperdrip.suppression_keys(staged.email))
+    ) as suppressed on true
+    left join hyperdrip.lead as known on staged.email_key = lower(known.email)
+    left join hyperdrip.lead as owner
+        on staged.phone_key = owner.phone_key and owner.id is distinct from known.id
+    where staged.batch = %(batch)s
+),
+
+fated as (
+    select
+        judged.*,
+        case
+            when judged.email_line < judged.line then 'duplicate'
+            when judged.suppressed_because is not null then 'suppressed'
+            when judged.known_id is not null then
+                case
+                    when %(existing)s = 'update' and judged.owner_id is null then 'update'
+                    when %(existing)s = 'update' then 'rejected'
+                    when
+                        %(existing)s = 'enroll' and judged.known_status in ('COMPLETED', 'FAILED')
+                        then 'enroll'
+                    else 'duplicate'
+                end
+            when judged.owner_id is not null then 'duplicate'
+        end as fate,
+        case
+            when judged.email_line < judged.line
+                then 'the same address as line ' || judged.email_line
+            when judged.suppressed_because is not null
+                then 'suppressed: ' || judged.suppressed_because
+            when judged.known_id is not null and %(existing)s = 'enroll'
+                then 'lead_' || judged.known_id || ' is ' || judged.known_status
+            when judged.known_id is not null and judged.owner_id is null
+                then 'the same address as lead_' || judged.known_id
+            when judged.owner_id is not null
+                then 'the same phone as lead_' || judged.owner_id
+        end as reason
+    from judged
+),
+
+phoned as (
+    select
+        fated.line,
+        first_value(fated.line) over (partition by fated.phone_key order by fated.line) as phone_line
+    from fated
+    where fated.phone_key is not null and (fated.fate is null or fated.fate = 'update')
+),
+
+settled as (
+    select
+        fated.line,
+        fated.known_id,
+        fated.known_run,
+        case
+            when phoned.phone_line < fated.line
+                then case when fated.fate = 'update' then 'rejected' else 'duplicate' end
+            else coalesce(fated.fate, 'new')
+        end as fate,
+        case
+            when phoned.phone_line < fated.line then 'the same phone as line ' || phoned.phone_line
+            else fated.reason
+        end as reason,
+        coalesce(
+            phoned.phone_line < fated.line or fated.reason like 'the same phone%%', false
+        ) as is_phone
+    from fated
+    left join phoned on fated.line = phoned.line
+),
+
+placed as (
+    select
+        settled.*,
+        case
+            when settled.fate in ('new', 'enroll')
+                then row_number() over (
+                    partition by settled.fate in ('new', 'enroll') order by settled.line
+                )
+        end as position
+    from settled
+),
+
+-- Ids are drawn in the order of the file.
+numbered as materialized (
+    select
+        ordered.*,
+        case
+            when ordered.fate = 'new' and not %(is_dry_run)s
+                then nextval(pg_get_serial_sequence('hyperdrip.lead', 'id'))
+            else ordered.known_id
+        end as lead_id
+    from (
+        select placed.*
+        from placed
+        order by placed.line
+    ) as ordered
+),
+
+decided as (
+    update hyperdrip.import_row as staged
+    set
+        fate = numbered.fate,
+        reason = numbered.reason,
+        culprit = case when numbered.is_phone then 'phone' else 'email' end,
+        lead_id = numbered.lead_id,
+        run = case when numbered.fate = 'enroll' then numbered.known_run + 1 else 1 end,
+        position = numbered.position
+    from numbered
+    where staged.batch = %(batch)s and staged.line = numbered.line
+    returning staged.fate
+)
+
+select
+    fate,
+    count(*) as rows
+from decided
+group by fate
+order by fate;
