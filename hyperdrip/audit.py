@@ -5,8 +5,8 @@ that reads under REPEATABLE READ: it only reads, and never through `pgmq.read`.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 
@@ -16,129 +16,102 @@ from hyperdrip.instance import require_instance
 from hyperdrip.models import AuditCheck
 
 SHOWN = 3
-OPEN_STATES = frozenset({"planned", "sending"})
 
-Row = tuple[int, int, int, str]  # lead, run, number, state
+
+class _Check:
+    """Collects what contradicts one invariant: the first faults, and how many there are."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._shown: list[str] = []
+        self._total = 0
+
+    def add(self, fault: str, *, total: int = 1) -> None:
+        """`total`: how many faults stand behind this one, itself included."""
+        self._total += total
+        if len(self._shown) < SHOWN:
+            self._shown.append(fault)
+
+    def result(self) -> AuditCheck:
+        if not self._total:
+            return AuditCheck(self._name, True, "")
+        hidden = self._total - len(self._shown)
+        more = f" and {hidden} more" if hidden else ""
+        return AuditCheck(self._name, False, "; ".join(self._shown) + more)
 
 
 def run_audit(conn: psycopg.Connection) -> list[AuditCheck]:
     """Check every invariant; the checks in a fixed order, each with what contradicts it."""
-    with conn.transaction():
-        conn.execute("set transaction isolation level repeatable read read only")
-        environment = require_instance(conn).environment
-        ledger: dict[date, dict[int, Row]] = defaultdict(dict)
-        for day, envelope_id, lead_id, run, number, state in conn.execute(
-            query("list_ledger_envelopes")
-        ):
-            ledger[day][envelope_id] = (lead_id, run, number, state)
-        quota_rows = conn.execute(query("audit_quota")).fetchall()
-        queued = _list_queued(conn, environment)
+    with _snapshot(conn):
+        counters, limits = _check_quota(conn)
         return [
-            _check(
-                "quota counters equal the ledger",
-                [
-                    f"{day}: {reserved} reserved and {planned} planned, {sent} sent and {gone} gone"
-                    for day, reserved, planned, sent, gone, _ in quota_rows
-                    if (reserved, sent) != (planned, gone)
-                ],
-            ),
-            _check(
-                "no day exceeds its quota",
-                [
-                    f"{day}: {sent} sent, the limit was {highest}"
-                    for day, _, _, sent, _, highest in quota_rows
-                    if sent > highest
-                ],
-            ),
-            _check("every planned message has its envelope", _list_missing(ledger, queued)),
-            _check("every envelope points at an open message", _list_stray(ledger, queued)),
-            _check("archived envelopes are settled", _list_unsettled(conn, environment, ledger)),
-            _check(
-                "leads agree with the ledger",
-                [
-                    f"lead_{lead_id}: {fault}"
-                    for lead_id, fault in conn.execute(query("audit_leads"))
-                ],
-            ),
-            _check(
-                "messages of a lead come in order",
-                [
-                    f"lead_{lead_id} #{number} on {day}"
-                    for lead_id, _, number, day in conn.execute(query("audit_order"))
-                ],
-            ),
+            counters.result(),
+            limits.result(),
+            *(check.result() for check in _check_queues(conn)),
+            _check_leads(conn).result(),
+            _check_order(conn).result(),
         ]
 
 
-def _check(name: str, faults: Sequence[str]) -> AuditCheck:
-    if not faults:
-        return AuditCheck(name, True, "")
-    more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    return AuditCheck(name, False, "; ".join(faults[:SHOWN]) + more)
+@contextmanager
+def _snapshot(conn: psycopg.Connection) -> Iterator[None]:
+    """One snapshot for all that is read; in a caller's transaction, whatever that one sees."""
+    is_ours = conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    with conn.transaction():
+        if is_ours:
+            conn.execute("set transaction isolation level repeatable read read only")
+        yield
 
 
-def _list_queued(
-    conn: psycopg.Connection, environment: str
-) -> dict[date, dict[int, tuple[str | None, int | None, int | None]]]:
-    queued = {}
-    for name in queue.list_names(conn):
-        day = queue.day_of(name)
-        if day is not None and name == queue.name_of(environment, day):
-            queued[day] = {
-                envelope_id: (lead, run, number)
-                for envelope_id, lead, run, number in queue.list_envelopes(conn, name)
-            }
-    return queued
+def _check_quota(conn: psycopg.Connection) -> tuple[_Check, _Check]:
+    counters = _Check("quota counters equal the ledger")
+    limits = _Check("no day exceeds its quota")
+    for day, reserved, planned, sent, gone, highest in conn.execute(query("audit_quota")):
+        if (reserved, sent) != (planned, gone):
+            counters.add(
+                f"{day}: {reserved} reserved and {planned} planned, {sent} sent and {gone} gone"
+            )
+        if sent > highest:
+            limits.add(f"{day}: {sent} sent, the limit was {highest}")
+    return counters, limits
 
 
-def _list_missing(
-    ledger: dict[date, dict[int, Row]],
-    queued: dict[date, dict[int, tuple[str | None, int | None, int | None]]],
-) -> list[str]:
-    return [
-        f"lead_{lead_id} #{number} on {day}"
-        for day, rows in ledger.items()
-        for envelope_id, (lead_id, run, number, state) in rows.items()
-        if state in OPEN_STATES
-        and queued.get(day, {}).get(envelope_id) != (f"lead_{lead_id}", run, number)
-    ]
-
-
-def _list_stray(
-    ledger: dict[date, dict[int, Row]],
-    queued: dict[date, dict[int, tuple[str | None, int | None, int | None]]],
-) -> list[str]:
-    return [
-        f"envelope {envelope_id} of {day}"
-        for day, envelopes in queued.items()
-        for envelope_id in envelopes
-        if ledger.get(day, {}).get(envelope_id, (0, 0, 0, ""))[3] not in OPEN_STATES
-    ]
-
-
-def _list_unsettled(
-    conn: psycopg.Connection, environment: str, ledger: dict[date, dict[int, Row]]
-) -> list[str]:
-    """Archived envelopes that the ledger still waits for; settled ones that are not archived.
-
-    A day whose queue was pruned proves nothing any more.
-    """
-    faults = []
-    for name in queue.list_names(conn):
+def _check_queues(conn: psycopg.Connection) -> list[_Check]:
+    """Each queue and its archive against the ledger; a pruned queue proves nothing any more."""
+    checks = {
+        "missing": _Check("every planned message has its envelope"),
+        "stray": _Check("every envelope points at an open message"),
+        "unsettled": _Check("archived envelopes are settled"),
+    }
+    environment = require_instance(conn).environment
+    names = set(queue.list_names(conn))
+    for day, messages in conn.execute(query("list_days_with_open_messages")).fetchall():
+        if queue.name_of(environment, day) not in names:
+            checks["missing"].add(f"{day} has no queue for {messages} messages", total=messages)
+    for name in sorted(names):
         day = queue.day_of(name)
         if day is None or name != queue.name_of(environment, day):
             continue
-        archived = [row[0] for row in queue.list_envelopes(conn, name, is_archive=True)]
-        rows = ledger.get(day, {})
-        faults += [
-            f"archived envelope {envelope_id} of {day} is {rows[envelope_id][3]}"
-            for envelope_id in archived
-            if envelope_id in rows and rows[envelope_id][3] in OPEN_STATES
-        ]
-        kept = set(archived)
-        faults += [
-            f"lead_{lead_id} #{number} of {day} is {state} and not archived"
-            for envelope_id, (lead_id, _, number, state) in rows.items()
-            if state in ("sent", "unknown", "failed") and envelope_id not in kept
-        ]
-    return faults
+        found: dict[str, list[tuple[str, int]]] = defaultdict(list)
+        for kind, words, total in queue.list_faults(conn, name, limit=SHOWN):
+            found[kind].append((words, total))
+        for kind, faults in found.items():
+            for words, _ in faults[:-1]:
+                checks[kind].add(words)
+            last, total = faults[-1]
+            checks[kind].add(last, total=total - len(faults) + 1)
+    return list(checks.values())
+
+
+def _check_leads(conn: psycopg.Connection) -> _Check:
+    check = _Check("leads agree with the ledger")
+    for lead_id, fault in conn.execute(query("audit_leads")):
+        check.add(f"lead_{lead_id}: {fault}")
+    return check
+
+
+def _check_order(conn: psycopg.Connection) -> _Check:
+    check = _Check("messages of a lead come in order")
+    for lead_id, _, number, day in conn.execute(query("audit_order")):
+        check.add(f"lead_{lead_id} #{number} on {day}")
+    return check

@@ -314,17 +314,79 @@ def get_metrics(conn: psycopg.Connection, name: str) -> dict[str, Any]:
     return {**row[0], "archived": archived[0]}
 
 
-def list_envelopes(
-    conn: psycopg.Connection, name: str, *, is_archive: bool = False
-) -> list[tuple[int, str | None, int | None, int | None]]:
-    """Every envelope of a queue, or of its archive: id, lead id as written, run, number."""
-    table = sql.Identifier(f"{'a' if is_archive else 'q'}_{name}")
-    return conn.execute(
-        sql.SQL(
-            "select msg_id, message->>'leadId', (headers->>'run')::integer,"
-            " (message->>'messageNumber')::integer from pgmq.{table} order by msg_id"
-        ).format(table=table)
-    ).fetchall()
+_FIND_FAULTS = """
+with ledger as (
+    select envelope_id, lead_id, run, number, state, state in ('planned', 'sending') as is_open
+    from hyperdrip.message
+    where day = %(day)s and envelope_id is not null
+),
+
+fault as (
+    select
+        'missing' as kind,
+        format('lead_%%s #%%s on %%s', lead_id, number, %(day)s::date) as words
+    from ledger
+    where
+        is_open
+        and not exists (
+            select 1
+            from pgmq.{queue} as envelope
+            where
+                envelope.msg_id = ledger.envelope_id
+                and envelope.message ->> 'leadId' = 'lead_' || ledger.lead_id
+                and envelope.headers ->> 'run' = ledger.run::text
+                and envelope.message ->> 'messageNumber' = ledger.number::text
+        )
+    union all
+    select 'stray', format('envelope %%s of %%s', envelope.msg_id, %(day)s::date)
+    from pgmq.{queue} as envelope
+    left join ledger on envelope.msg_id = ledger.envelope_id and ledger.is_open
+    where ledger.envelope_id is null
+    union all
+    select
+        'unsettled',
+        format('archived envelope %%s of %%s is %%s', ledger.envelope_id, %(day)s::date, state)
+    from pgmq.{archive} as archived
+    inner join ledger on archived.msg_id = ledger.envelope_id
+    where ledger.is_open
+    union all
+    select
+        'unsettled',
+        format(
+            'lead_%%s #%%s of %%s is %%s and not archived', lead_id, number, %(day)s::date, state
+        )
+    from ledger
+    where
+        not is_open
+        and state <> 'cancelled'
+        and not exists (
+            select 1 from pgmq.{archive} as archived where archived.msg_id = ledger.envelope_id
+        )
+)
+
+select ranked.kind, ranked.words, ranked.total
+from (
+    select
+        kind, words,
+        row_number() over (partition by kind order by words) as rank,
+        count(*) over (partition by kind) as total
+    from fault
+) as ranked
+where ranked.rank <= %(limit)s
+order by ranked.kind, ranked.words
+"""
+
+
+def list_faults(conn: psycopg.Connection, name: str, *, limit: int) -> list[tuple[str, str, int]]:
+    """Where a day's queue and its archive contradict the ledger: kind, words, how many of it.
+
+    `missing`: an open message without its envelope; `stray`: an envelope of no open message;
+    `unsettled`: archived and open, or settled and not archived. At most `limit` of each kind.
+    """
+    statement = sql.SQL(_FIND_FAULTS).format(
+        queue=sql.Identifier(f"q_{name}"), archive=sql.Identifier(f"a_{name}")
+    )
+    return conn.execute(statement, {"day": day_of(name), "limit": limit}).fetchall()
 
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:
