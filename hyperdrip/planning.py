@@ -165,14 +165,14 @@ def replan(
     return schedules
 
 
-def ideal_end(lead: Remaining, *, from_day: date) -> date:
-    """The day on which this lead would end if every day had room for it."""
-    day = lead.previous_day
+def ideal_days(lead: Remaining, *, from_day: date) -> Schedule:
+    """The days that this lead's messages would have if every day had room for them."""
+    days: list[date] = []
+    previous = lead.previous_day
     for due, delay in zip(lead.due, lead.delays, strict=True):
-        day = _not_before(due, day, delay, from_day)
-    if day is None:
-        raise ValueError(f"lead {lead.lead_id} has no message left")
-    return day
+        previous = _not_before(due, previous, delay, from_day)
+        days.append(previous)
+    return tuple(days)
 
 
 def _earliest(start: date, messages: int) -> Schedule:
