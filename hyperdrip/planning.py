@@ -14,7 +14,7 @@ Two questions are answered here:
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -110,10 +110,15 @@ def plan(
     `delays[0]` is ignored: message 1 may go on `start`. `calendar` is not changed. The blocks come
     in the order of the leads.
     """
-    blocks = _first_fit(calendar.copy(), leads, _earliest(start, len(delays)), delays)
-    if all(block.days[-1] <= last_day for block in blocks):
-        return blocks
-    return PastHorizon(first_free_day=calendar.next_with_room(start))
+    refusal = PastHorizon(first_free_day=calendar.next_with_room(start))
+    if start > last_day:
+        return refusal
+    blocks: list[Block] = []
+    for block in _first_fit(calendar.copy(), leads, (start,) * len(delays), delays):
+        if block.days[-1] > last_day:
+            return refusal
+        blocks.append(block)
+    return blocks
 
 
 def smallest_daily_max(
@@ -128,7 +133,9 @@ def smallest_daily_max(
     """The smallest daily maximum greater than `above` with which the plan ends by `last_day`.
 
     `calendar_at(n)` is the calendar as it would be with a daily maximum of n. None when even room
-    for everybody every day is too little.
+    for everybody every day is too little. Where some days have a capacity of their own, more room
+    on the others can make a plan end later; then the answer fits and one less does not, but a
+    number well below it may.
     """
 
     def fits(daily_max: int) -> bool:
@@ -175,15 +182,10 @@ def ideal_days(lead: Remaining, *, from_day: date) -> Schedule:
     return tuple(days)
 
 
-def _earliest(start: date, messages: int) -> Schedule:
-    return (start,) * messages
-
-
 def _first_fit(
     calendar: Calendar, leads: int, earliest: Schedule, delays: Sequence[int]
-) -> list[Block]:
-    """Serve `leads` equal leads in order; uses up the calendar."""
-    blocks: list[Block] = []
+) -> Iterator[Block]:
+    """Serve `leads` equal leads in order, block by block; each uses up the calendar."""
     while leads > 0:
         days: list[date] = []
         for bound, delay in zip(earliest, delays, strict=True):
@@ -192,9 +194,8 @@ def _first_fit(
         count = min(leads, *(calendar.free(day) for day in days))
         for day in days:
             calendar.take(day, count)
-        blocks.append(Block(count, tuple(days)))
+        yield Block(count, tuple(days))
         leads -= count
-    return blocks
 
 
 def _not_before(due: date | None, previous: date | None, delay: int, from_day: date) -> date:
