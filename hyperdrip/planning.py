@@ -20,6 +20,8 @@ from datetime import date, timedelta
 
 Schedule = tuple[date, ...]
 
+LARGEST_DAILY_MAX = 1_000_000_000
+
 
 @dataclass(frozen=True)
 class Block:
@@ -132,10 +134,10 @@ def smallest_daily_max(
 ) -> int | None:
     """The smallest daily maximum greater than `above` with which the plan ends by `last_day`.
 
-    `calendar_at(n)` is the calendar as it would be with a daily maximum of n. None when even room
-    for everybody every day is too little. Where some days have a capacity of their own, more room
-    on the others can make a plan end later; then the answer fits and one less does not, but a
-    number well below it may.
+    `calendar_at(n)` is the calendar as it would be with a daily maximum of n. None when no daily
+    maximum is enough. Where some days have a capacity of their own, more room on the others can
+    make a plan end later; then the answer fits and one less does not, but a number well below it
+    may.
     """
 
     def fits(daily_max: int) -> bool:
@@ -144,10 +146,10 @@ def smallest_daily_max(
         )
         return not isinstance(found, PastHorizon)
 
-    low, high = above, above + leads
-    if not fits(high):
-        high = 2 * high + leads * len(delays)
-        if not fits(high):
+    low, high = above, above + 1
+    while not fits(high):
+        low, high = high, above + 2 * (high - above)
+        if high > LARGEST_DAILY_MAX:
             return None
     while high - low > 1:
         middle = (low + high) // 2
