@@ -18,6 +18,7 @@ LONGEST_PHONE = 40
 LONGEST_NOTES = 10_000
 LONGEST_FIELD_NAME = 60
 LONGEST_FIELD = 2_000
+LAYOUT = "\n\r\t"
 
 
 def check_new_lead(
@@ -302,7 +303,7 @@ def _notes(value: str | None) -> str | None:
         raise InvalidDataError(
             f"notes have {len(text)} characters; at most {LONGEST_NOTES} fit", column="notes"
         )
-    if _has_control_characters(text.replace("\n", "").replace("\r", "").replace("\t", "")):
+    if _has_control_characters(text, besides=LAYOUT):
         raise InvalidDataError(
             "notes have control characters; only line breaks and tabs are fine", column="notes"
         )
@@ -321,19 +322,27 @@ def _field_name(key: str) -> str:
 
 
 def _field(key: str, value: str) -> str:
-    if len(value) > LONGEST_FIELD or "\x00" in value:
+    text = value.strip()
+    if len(text) > LONGEST_FIELD:
         raise InvalidDataError(
-            f"field {key[:60]!r} has {len(value)} characters; at most {LONGEST_FIELD} fit",
+            f"field {key[:60]!r} has {len(text)} characters; at most {LONGEST_FIELD} fit",
             column=key,
         )
-    return value.strip()
+    if _has_control_characters(text, besides=LAYOUT):
+        raise InvalidDataError(
+            f"field {key[:60]!r} has control characters; only line breaks and tabs are fine",
+            column=key,
+        )
+    return text
 
 
-def _has_control_characters(text: str) -> bool:
+def _has_control_characters(text: str, *, besides: str = "") -> bool:
+    """Has it characters that no text needs, or that no database takes (lone surrogates)?"""
     return any(
         ord(char) < 32
         or 127 <= ord(char) < 160
         or char in "\u2028\u2029"
         or "\ud800" <= char <= "\udfff"
         for char in text
+        if char not in besides
     )

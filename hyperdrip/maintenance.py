@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +58,12 @@ def run_psql(dsn: str, arguments: Sequence[str], *, bin_folder: Path | None) -> 
         for option in psycopg.pq.Conninfo.parse(dsn.encode())
         if option.envvar and option.val
     }
-    return subprocess.call([program, *arguments], env={**os.environ, **parts})
+    # Ctrl-C goes to both of us, and psql takes it: it cancels a query there.
+    old = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    try:
+        return subprocess.call([program, *arguments], env={**os.environ, **parts})
+    finally:
+        signal.signal(signal.SIGINT, old)
 
 
 def drop_everything(conn: psycopg.Connection) -> None:

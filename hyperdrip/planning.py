@@ -14,11 +14,13 @@ Two questions are answered here:
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 Schedule = tuple[date, ...]
+
+LARGEST_DAILY_MAX = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,15 @@ def plan(
     `delays[0]` is ignored: message 1 may go on `start`. `calendar` is not changed. The blocks come
     in the order of the leads.
     """
-    blocks = _first_fit(calendar.copy(), leads, _earliest(start, len(delays)), delays)
-    if all(block.days[-1] <= last_day for block in blocks):
-        return blocks
-    return PastHorizon(first_free_day=calendar.next_with_room(start))
+    refusal = PastHorizon(first_free_day=calendar.next_with_room(start))
+    if start > last_day:
+        return refusal
+    blocks: list[Block] = []
+    for block in _first_fit(calendar.copy(), leads, (start,) * len(delays), delays):
+        if block.days[-1] > last_day:
+            return refusal
+        blocks.append(block)
+    return blocks
 
 
 def smallest_daily_max(
@@ -127,8 +134,10 @@ def smallest_daily_max(
 ) -> int | None:
     """The smallest daily maximum greater than `above` with which the plan ends by `last_day`.
 
-    `calendar_at(n)` is the calendar as it would be with a daily maximum of n. None when even room
-    for everybody every day is too little.
+    `calendar_at(n)` is the calendar as it would be with a daily maximum of n. None when no daily
+    maximum is enough. Where some days have a capacity of their own, more room on the others can
+    make a plan end later; then the answer fits and one less does not, but a number well below it
+    may.
     """
 
     def fits(daily_max: int) -> bool:
@@ -137,10 +146,10 @@ def smallest_daily_max(
         )
         return not isinstance(found, PastHorizon)
 
-    low, high = above, above + leads
-    if not fits(high):
-        high = 2 * high + leads * len(delays)
-        if not fits(high):
+    low, high = above, above + 1
+    while not fits(high):
+        low, high = high, above + 2 * (high - above)
+        if high > LARGEST_DAILY_MAX:
             return None
     while high - low > 1:
         middle = (low + high) // 2
@@ -165,25 +174,20 @@ def replan(
     return schedules
 
 
-def ideal_end(lead: Remaining, *, from_day: date) -> date:
-    """The day on which this lead would end if every day had room for it."""
-    day = lead.previous_day
+def ideal_days(lead: Remaining, *, from_day: date) -> Schedule:
+    """The days that this lead's messages would have if every day had room for them."""
+    days: list[date] = []
+    previous = lead.previous_day
     for due, delay in zip(lead.due, lead.delays, strict=True):
-        day = _not_before(due, day, delay, from_day)
-    if day is None:
-        raise ValueError(f"lead {lead.lead_id} has no message left")
-    return day
-
-
-def _earliest(start: date, messages: int) -> Schedule:
-    return (start,) * messages
+        previous = _not_before(due, previous, delay, from_day)
+        days.append(previous)
+    return tuple(days)
 
 
 def _first_fit(
     calendar: Calendar, leads: int, earliest: Schedule, delays: Sequence[int]
-) -> list[Block]:
-    """Serve `leads` equal leads in order; uses up the calendar."""
-    blocks: list[Block] = []
+) -> Iterator[Block]:
+    """Serve `leads` equal leads in order, block by block; each uses up the calendar."""
     while leads > 0:
         days: list[date] = []
         for bound, delay in zip(earliest, delays, strict=True):
@@ -192,9 +196,8 @@ def _first_fit(
         count = min(leads, *(calendar.free(day) for day in days))
         for day in days:
             calendar.take(day, count)
-        blocks.append(Block(count, tuple(days)))
+        yield Block(count, tuple(days))
         leads -= count
-    return blocks
 
 
 def _not_before(due: date | None, previous: date | None, delay: int, from_day: date) -> date:

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from hyperdrip.models import Envelope
 
-_NAME = re.compile(r"(?:test-)?drip-messages-(\d{4}-\d{2}-\d{2})")
+_NAME = re.compile(r"(?:test-)?drip-messages-([0-9]{4}-[0-9]{2}-[0-9]{2})")
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,16 @@ class Address:
 
 def name_of(environment: str, day: date) -> str:
     """The queue of a day: `drip-messages-2024-01-15`, in tests with `test-` before it."""
-    return f"{'test-' if environment == 'test' else ''}drip-messages-{day:%Y-%m-%d}"
+    return f"{'test-' if environment == 'test' else ''}drip-messages-{day.isoformat()}"
 
 
 def day_of(name: str) -> date | None:
     """The day of one of our queues, or None for a queue that is not ours."""
     match = _NAME.fullmatch(name)
-    return date.fromisoformat(match[1]) if match else None
+    try:
+        return date.fromisoformat(match[1]) if match else None
+    except ValueError:
+        return None
 
 
 def address_of(envelope: Envelope) -> Address | None:
@@ -46,7 +49,7 @@ def address_of(envelope: Envelope) -> Address | None:
     body, headers = envelope.body, envelope.headers
     match = re.fullmatch(r"lead_([0-9]{1,18})", str(body.get("leadId")))
     number, run = body.get("messageNumber"), headers.get("run")
-    if not match or not isinstance(number, int) or not isinstance(run, int):
+    if not match or type(number) is not int or type(run) is not int:
         return None
     if not (0 < number < 2**31 and 0 < run < 2**31):
         return None

@@ -13,7 +13,7 @@ from hyperdrip.clock import Clock
 from hyperdrip.errors import ConflictError, InvalidDataError
 from hyperdrip.ledger import MessageKey, Planned
 from hyperdrip.models import LeadStatus, MessageState, UndoneImport
-from hyperdrip.planning import Remaining, Schedule, ideal_end, replan
+from hyperdrip.planning import Remaining, Schedule, ideal_days, replan
 from hyperdrip.queue import Address
 from hyperdrip.scheduler import (
     Moment,
@@ -240,11 +240,11 @@ def _relieve(conn: psycopg.Connection, moment: Moment, *, with_email: bool) -> i
 
 
 def _fits(conn: psycopg.Connection, moment: Moment, lead_ids: Collection[int]) -> bool:
-    """Can these leads be placed beside all others without ending later than they must?"""
+    """Can these leads be placed beside all others with no message later than it must be?"""
     remaining = ledger.list_remaining(conn, lead_ids)
     schedules = _schedules(conn, moment, remaining)
     return all(
-        schedules[lead_id][-1] <= ideal_end(lead, from_day=moment.today)
+        schedules[lead_id] == ideal_days(lead, from_day=moment.today)
         for lead_id, (_, lead) in remaining.items()
         if lead.is_under_way or lead.due[0] is not None
     )

@@ -96,13 +96,16 @@ def _switch(name: str, value: str) -> bool:
 
 
 def _zone(name: str, value: str) -> str:
+    zone = value.strip()
     try:
-        ZoneInfo(value.strip())
+        if zone in ("localtime", "posixrules"):
+            raise LookupError("another zone on every host")
+        ZoneInfo(zone)
     except (ValueError, OSError, LookupError):
         raise SettingsError(
             f"{name}={value!r} is no time zone name; write one such as UTC or Europe/Berlin"
         ) from None
-    return value.strip()
+    return zone
 
 
 def _environment(name: str, value: str) -> str:
@@ -118,15 +121,21 @@ def _instant(name: str, value: str) -> datetime:
         instant = datetime.fromisoformat(value.strip())
     except ValueError:
         instant = None
-    if instant is None or instant.tzinfo is None:
+    if instant is None or instant.tzinfo is None or not 1970 <= instant.year <= 2999:
         raise SettingsError(
-            f"{name}={value!r} is no instant with offset such as 2024-01-15T09:00:00Z"
+            f"{name}={value!r} is no instant with offset such as 2024-01-15T09:00:00Z,"
+            " from 1970 to 2999"
         )
     return instant
 
 
-def _folder(_name: str, value: str) -> Path:
-    return Path(value).expanduser().absolute()
+def _folder(name: str, value: str) -> Path:
+    try:
+        return Path(value.strip()).expanduser().absolute()
+    except RuntimeError:
+        raise SettingsError(
+            f"{name}={value!r} is no folder: there is no user of that name; write a path"
+        ) from None
 
 
 def _database_url(name: str, value: str) -> str:
@@ -213,12 +222,12 @@ def load(*, env_file: Path | None = None, overrides: Mapping[str, str] | None = 
 def _read_env_file(path: Path, *, is_required: bool) -> dict[str, str]:
     from dotenv import dotenv_values
 
-    if not path.exists() or path.is_dir():
-        if is_required:
-            raise SettingsError(f"--env-file {str(path)!r} is no file that can be read")
-        return {}
     try:
-        found = dotenv_values(path, interpolate=False)
+        if not path.exists() or path.is_dir():
+            if is_required:
+                raise SettingsError(f"--env-file {str(path)!r} is no file that can be read")
+            return {}
+        found = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings file {str(path)!r} cannot be read: {error}") from None
     return {name: value for name, value in found.items() if value is not None}

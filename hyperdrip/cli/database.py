@@ -92,7 +92,9 @@ def reset(
                     f" to say it: --confirm {name}"
                 )
             print(f"This drops everything that Hyperdrip has in {name!r}.", file=sys.stderr)
-            confirm = typer.prompt("Type the database's name to go on", err=True)
+            # typer.prompt would write a blank to stdout, where only data belongs.
+            print("Type the database's name to go on: ", end="", file=sys.stderr, flush=True)
+            confirm = sys.stdin.readline().strip()
         if confirm != name:
             raise SettingsError(f"{confirm!r} is not the database's name; nothing was dropped")
         drip.reset()

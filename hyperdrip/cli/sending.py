@@ -68,9 +68,6 @@ def run_worker(
     overrides = {name: value for name, value in options.items() if value is not None}
     stop = Stop()
     with stop_on_signals(stop), run.open(overrides) as drip:
-        log.info("Starting drip worker...")
-        if drip.settings.sender == "console":
-            log.info("The console sender delivers nothing and marks messages as sent")
 
         def on_start(worker: "Worker") -> None:
             log.info("Drip worker started - polling every %dms", drip.settings.worker_poll_interval)

@@ -67,6 +67,9 @@ class RunningMethods(CalendarMethods):
             check_sender(
                 self.instance(), settings.sender, is_explicit=settings.is_explicit("SENDER")
             )
+            log.info("Starting drip worker...")
+            if sender.name == "console":
+                log.info("The console sender delivers nothing and marks messages as sent")
             old = self.store_daily_max()
             if old is not None:
                 log.warning("Daily maximum changed from %d to %d", old, settings.daily_max)
