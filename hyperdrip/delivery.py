@@ -261,7 +261,7 @@ def _claim(
 ) -> Claimed:
     claims: list[Claim] = []
     if found.candidates:
-        quota.lock_day(conn, request.day)
+        quota.lock_days(conn, [request.day])
         claims = ledger.claim_wave(
             conn,
             found.candidates,

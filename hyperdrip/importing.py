@@ -211,6 +211,7 @@ class _Job:
             campaign=enrolment.campaign,
             campaign_version=version,
             max_messages=enrolment.max_messages,
+            start_on=enrolment.start,
             now=moment.now,
         )
         total = sum(_count(found) for found in by_day.values())

@@ -155,6 +155,7 @@ def insert_leads(
     campaign_version: int,
     max_messages: int,
     import_id: int | None,
+    start_on: date | None,
     now: datetime,
 ) -> list[int]:
     """Insert leads; returns their ids in the same order, which is ascending."""
@@ -171,6 +172,7 @@ def insert_leads(
             "campaign_version": campaign_version,
             "max_messages": max_messages,
             "import_id": import_id,
+            "start_on": start_on,
             "now": now,
         },
     ).fetchall()

@@ -140,9 +140,9 @@ def list_remaining(
     return {
         lead_id: (
             run,
-            Remaining(lead_id, tuple(numbers), tuple(due), tuple(delays), previous_day),
+            Remaining(lead_id, tuple(numbers), tuple(due), tuple(delays), previous_day, start_on),
         )
-        for lead_id, run, numbers, due, delays, previous_day in rows
+        for lead_id, run, numbers, due, delays, previous_day, start_on in rows
     }
 
 

@@ -44,7 +44,8 @@ class Remaining:
 
     `due` holds the day that each has now (None: it has none, its lead was paused); `delays` the
     days that must lie between each and the one before; `previous_day` the day of the last message
-    that was handed over, None when there is none yet.
+    that was handed over, None when there is none yet; `start_on` the day that somebody asked for:
+    message 1 does not go before it.
     """
 
     lead_id: int
@@ -52,6 +53,7 @@ class Remaining:
     due: tuple[date | None, ...]
     delays: tuple[int, ...]
     previous_day: date | None
+    start_on: date | None = None
 
     @property
     def is_under_way(self) -> bool:
@@ -86,6 +88,11 @@ class Calendar:
         if left < 0:
             raise ValueError(f"{day} has no room for {count} more")
         self._free[number] = left
+
+    def give(self, day: date) -> None:
+        """Take a message off `day`. Only before any day after it was searched."""
+        number = day.toordinal()
+        self._free[number] = self._free.get(number, self._daily_max) + 1
 
     def next_with_room(self, day: date) -> date:
         """The first day on or after `day` with room for one message."""
@@ -174,6 +181,36 @@ def replan(
     return schedules
 
 
+def pull_forward(
+    remaining: Iterable[Remaining], *, calendar: Calendar, from_day: date
+) -> dict[int, Schedule]:
+    """Give every remaining message the first day with room from `from_day` on; lead id -> days.
+
+    In the order in which they are due now, so nobody overtakes where both could go; no message
+    comes later than before, before its delay has passed, or before the day its lead asked for.
+    `calendar`: the room beside the days that they have now; it is used up.
+    """
+    leads = [lead for lead in remaining if None not in lead.due]
+    found: dict[int, list[date]] = {lead.lead_id: [] for lead in leads}
+    queue = sorted(
+        (due, lead.lead_id, place, position)
+        for position, lead in enumerate(leads)
+        for place, due in enumerate(lead.due)
+        if due is not None
+    )
+    for due, lead_id, place, position in queue:
+        lead, days = leads[position], found[lead_id]
+        previous = days[-1] if days else lead.previous_day
+        earliest = _not_before(None, previous, lead.delays[place], from_day)
+        if not lead.is_under_way and place == 0:
+            earliest = max(earliest, lead.start_on or earliest)
+        calendar.give(due)
+        day = due if earliest >= due else min(due, calendar.next_with_room(earliest))
+        calendar.take(day)
+        days.append(day)
+    return {lead_id: tuple(days) for lead_id, days in found.items()}
+
+
 def ideal_days(lead: Remaining, *, from_day: date) -> Schedule:
     """The days that this lead's messages would have if every day had room for them."""
     days: list[date] = []
@@ -257,15 +294,21 @@ def _behind(leads: Sequence[Remaining], calendar: Calendar, from_day: date) -> d
     def place_group() -> None:
         if not group:
             return
-        earliest = tuple(_not_before(due, None, 0, from_day) for due in group[0].due)
+        first_day = max(from_day, group[0].start_on or from_day)
+        earliest = tuple(_not_before(due, None, 0, first_day) for due in group[0].due)
         ids = iter(lead.lead_id for lead in group)
         for block in _first_fit(calendar, len(group), earliest, group[0].delays):
             schedules.update((next(ids), block.days) for _ in range(block.leads))
         group.clear()
 
     for lead in sorted(leads, key=order):
-        if group and (lead.due, lead.delays) != (group[0].due, group[0].delays):
+        if group and _kind(lead) != _kind(group[0]):
             place_group()
         group.append(lead)
     place_group()
     return schedules
+
+
+def _kind(lead: Remaining) -> tuple[object, ...]:
+    """Leads of one kind that follow each other can be planned as a block."""
+    return lead.due, lead.delays, lead.start_on

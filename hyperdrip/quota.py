@@ -1,6 +1,6 @@
 """Quota counters per day: a function per query. Their rows are locked last before COMMIT."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -35,16 +35,24 @@ def lock_planner(conn: psycopg.Connection) -> None:
     conn.execute(query("lock_planner"))
 
 
+def list_counters(
+    conn: psycopg.Connection, *, first_day: date, last_day: date | None = None
+) -> list[tuple[date, int | None, int, int]]:
+    """Days with a row of their own: day, own capacity or None, reserved, sent; by day."""
+    return conn.execute(
+        query("list_quota_days"), {"first_day": first_day, "last_day": last_day}
+    ).fetchall()
+
+
 def list_days(
     conn: psycopg.Connection, *, first_day: date, last_day: date | None, instance: Instance
 ) -> list[QuotaDay]:
     """Days that somebody planned for or gave a capacity of their own, by day."""
-    rows = conn.execute(
-        query("list_quota_days"), {"first_day": first_day, "last_day": last_day}
-    ).fetchall()
     return [
         QuotaDay(day, instance.daily_max if capacity is None else capacity, reserved, sent)
-        for day, capacity, reserved, sent in rows
+        for day, capacity, reserved, sent in list_counters(
+            conn, first_day=first_day, last_day=last_day
+        )
     ]
 
 
@@ -67,7 +75,7 @@ def read_calendar(
 
     `freed`: messages by day that are about to be planned again, so that their room counts as free.
     """
-    rows = conn.execute(query("list_quota_days"), {"first_day": today, "last_day": None}).fetchall()
+    rows = list_counters(conn, first_day=today)
     return Calendar(
         {
             day: (daily_max if capacity is None else capacity) - reserved - sent + freed.get(day, 0)
@@ -95,9 +103,9 @@ def apply(conn: psycopg.Connection, changes: Mapping[date, Change]) -> None:
     )
 
 
-def lock_day(conn: psycopg.Connection, day: date) -> None:
-    """Lock the counters of a day, so that the next statement reads what nobody can change."""
-    conn.execute(query("lock_quota_day"), {"day": day})
+def lock_days(conn: psycopg.Connection, days: Collection[date]) -> None:
+    """Lock the counters of days, so that the next statement reads what nobody can change."""
+    conn.execute(query("lock_quota_days"), {"days": sorted(days)})
 
 
 def set_capacity(conn: psycopg.Connection, day: date, capacity: int | None) -> None:

@@ -1,16 +1,15 @@
 """Planner operations that move or give back days: replanning, pause, resume, stop, limits."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
 import psycopg
 
-from hyperdrip import instance as instances
 from hyperdrip import leads, ledger, quota
 from hyperdrip.clock import Clock
-from hyperdrip.errors import ConflictError, InvalidDataError
+from hyperdrip.errors import ConflictError
 from hyperdrip.ledger import MessageKey, Planned
 from hyperdrip.models import LeadStatus, MessageState, UndoneImport
 from hyperdrip.planning import Remaining, Schedule, ideal_days, replan
@@ -52,23 +51,48 @@ def replan_leads(
     if not is_everybody and not _fits(conn, moment, chosen):
         others = ledger.list_leads_with_planned_days(conn, moment.today)
         chosen = sorted({*chosen, *others})
-    locked = leads.lock_leads(conn, chosen)
-    planned = ledger.lock_planned(conn, chosen)
-    remaining = ledger.list_remaining(conn, chosen)
-    schedules = _schedules(conn, moment, remaining)
+    return give_days(
+        conn,
+        moment,
+        chosen,
+        lambda remaining: find_schedules(conn, moment, remaining),
+        with_email=with_email,
+    )
+
+
+def give_days(
+    conn: psycopg.Connection,
+    moment: Moment,
+    lead_ids: Sequence[int],
+    find: Callable[[Mapping[int, tuple[int, Remaining]]], Mapping[int, Schedule]],
+    *,
+    with_email: bool,
+    changes: dict[date, quota.Change] | None = None,
+) -> Moved:
+    """Lock leads and their planned messages, `find` their days, and move what gets another one.
+
+    `find` is given what is left of each lead: lead id -> (run, remaining). Leads that it leaves out
+    keep their days. With `changes`, the quota is left to the caller, who applies them last before
+    COMMIT. Runs inside a planner transaction.
+    """
+    locked = leads.lock_leads(conn, lead_ids)
+    planned = ledger.lock_planned(conn, lead_ids)
+    remaining = ledger.list_remaining(conn, lead_ids)
+    schedules = find(remaining)
     target: dict[MessageKey, date] = {
         (lead_id, run, number): day
         for lead_id, (run, lead) in remaining.items()
+        if lead_id in schedules
         for number, day in zip(lead.numbers, schedules[lead_id], strict=True)
     }
     moving = [
         message
         for message in planned
-        if target[message.lead_id, message.run, message.number] != message.day
+        if target.get((message.lead_id, message.run, message.number), message.day) != message.day
     ]
     if moving:
         emails = {lead_id: email for lead_id, (email, _, _) in locked.items()}
-        _move(conn, moment, moving, target, emails, with_email=with_email)
+        move_messages(conn, moment, moving, target, emails, with_email=with_email, changes=changes)
     late = sum(message.day is not None and message.day < moment.today for message in moving)
     return Moved(total=len(moving), late=late)
 
@@ -159,46 +183,6 @@ def undo_import(conn: psycopg.Connection, clock: Clock, import_id: int) -> Undon
     return in_planner_transaction(conn, clock, work)
 
 
-def set_daily_max(
-    conn: psycopg.Connection, clock: Clock, daily_max: int, *, with_email: bool
-) -> int:
-    """Store another daily maximum; returns how many messages a lowered one moved."""
-    if daily_max < 1:
-        raise InvalidDataError(f"daily maximum {daily_max} is below 1; to stop: hyperdrip pause")
-
-    def work(moment: Moment) -> int:
-        instances.set_daily_max(conn, daily_max)
-        return _relieve(conn, moment, with_email=with_email)
-
-    return in_planner_transaction(conn, clock, work)
-
-
-def set_capacity(
-    conn: psycopg.Connection,
-    clock: Clock,
-    days: Sequence[date],
-    capacity: int | None,
-    *,
-    with_email: bool,
-) -> int:
-    """Give days a capacity of their own (None: the daily maximum); returns how many moved."""
-    if capacity is not None and capacity < 0:
-        raise InvalidDataError(f"capacity {capacity} is below 0")
-
-    def store(moment: Moment) -> None:
-        for day in days:
-            if day < moment.today:
-                raise InvalidDataError(f"day {day} is in the past; today is {moment.today}")
-        for day in sorted(days):
-            quota.set_capacity(conn, day, capacity)
-
-    # Two transactions: quota rows are locked last, so they cannot be held while messages move.
-    in_planner_transaction(conn, clock, store)
-    return in_planner_transaction(
-        conn, clock, lambda moment: _relieve(conn, moment, with_email=with_email)
-    )
-
-
 def give_back(
     conn: psycopg.Connection,
     environment: str,
@@ -227,22 +211,10 @@ def give_back(
     return len(taken)
 
 
-def _relieve(conn: psycopg.Connection, moment: Moment, *, with_email: bool) -> int:
-    """Replan everybody if a day from today on has more planned than it may have."""
-    now = instances.require_instance(conn)
-    days = quota.list_days(conn, first_day=moment.today, last_day=None, instance=now)
-    if all(day.scheduled + day.sent <= day.capacity or not day.scheduled for day in days):
-        return 0
-    everybody = ledger.list_leads_with_planned_days(conn, moment.today)
-    moment = Moment(now, moment.now, moment.today)
-    moved = replan_leads(conn, moment, everybody, with_email=with_email, is_everybody=True)
-    return moved.total
-
-
 def _fits(conn: psycopg.Connection, moment: Moment, lead_ids: Collection[int]) -> bool:
     """Can these leads be placed beside all others with no message later than it must be?"""
     remaining = ledger.list_remaining(conn, lead_ids)
-    schedules = _schedules(conn, moment, remaining)
+    schedules = find_schedules(conn, moment, remaining)
     return all(
         schedules[lead_id] == ideal_days(lead, from_day=moment.today)
         for lead_id, (_, lead) in remaining.items()
@@ -250,9 +222,10 @@ def _fits(conn: psycopg.Connection, moment: Moment, lead_ids: Collection[int]) -
     )
 
 
-def _schedules(
+def find_schedules(
     conn: psycopg.Connection, moment: Moment, remaining: Mapping[int, tuple[int, Remaining]]
 ) -> dict[int, Schedule]:
+    """Replan what is left of leads, as if only they had no days yet; lead id -> days."""
     freed: dict[date, int] = defaultdict(int)
     for _, lead in remaining.values():
         for day in lead.due:
@@ -266,7 +239,7 @@ def _schedules(
     )
 
 
-def _move(
+def move_messages(
     conn: psycopg.Connection,
     moment: Moment,
     moving: Sequence[Planned],
@@ -274,22 +247,24 @@ def _move(
     emails: Mapping[int, str],
     *,
     with_email: bool,
+    changes: dict[date, quota.Change] | None = None,
 ) -> None:
+    """Give locked messages their `target` days: new envelopes, old ones archived, quota last."""
     environment = moment.instance.environment
     require_queues(conn, environment, {target[m.lead_id, m.run, m.number] for m in moving})
     old_envelopes: dict[date, list[int]] = defaultdict(list)
     new_by_backoff: dict[datetime | None, dict[date, list[Address]]] = defaultdict(
         lambda: defaultdict(list)
     )
-    changes: dict[date, quota.Change] = defaultdict(quota.Change)
+    totals = {} if changes is None else changes
     for message in moving:
         day = target[message.lead_id, message.run, message.number]
         address = Address(message.lead_id, message.run, message.number, emails[message.lead_id])
         new_by_backoff[message.not_before][day].append(address)
-        changes[day].reserved += 1
+        totals.setdefault(day, quota.Change()).reserved += 1
         if message.day is not None and message.envelope_id is not None:
             old_envelopes[message.day].append(message.envelope_id)
-            changes[message.day].reserved -= 1
+            totals.setdefault(message.day, quota.Change()).reserved -= 1
     moves: list[tuple[MessageKey, date, int]] = []
     archive_by_day(conn, environment, old_envelopes)
     for not_before, by_day in new_by_backoff.items():
@@ -301,4 +276,5 @@ def _move(
     if ledger.move_messages(conn, moves) != len(moves):
         raise RuntimeError("messages changed while they were locked; nothing was moved")
     leads.refresh_next_days(conn, {message.lead_id for message in moving})
-    quota.apply(conn, changes)
+    if changes is None:
+        quota.apply(conn, totals)

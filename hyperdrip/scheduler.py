@@ -281,6 +281,7 @@ def _write(
         campaign_version=version,
         max_messages=enrolment.max_messages,
         import_id=import_id,
+        start_on=enrolment.start,
         now=moment.now,
     )
     by_day: dict[date, list[Address]] = defaultdict(list)

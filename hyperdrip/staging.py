@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 import psycopg
 from psycopg.rows import class_row
@@ -80,6 +80,7 @@ def write_leads(
     campaign: str,
     campaign_version: int,
     max_messages: int,
+    start_on: date | None,
     now: datetime,
 ) -> None:
     """Insert the new leads of a batch, enrol known ones again, and update others."""
@@ -98,6 +99,7 @@ def write_leads(
         "campaign": campaign,
         "campaign_version": campaign_version,
         "max_messages": max_messages,
+        "start_on": start_on,
         "now": now,
     }
     conn.execute(query("lock_imported_leads"), values)

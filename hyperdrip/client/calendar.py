@@ -8,9 +8,10 @@ from zoneinfo import ZoneInfo
 import psycopg
 
 from hyperdrip import instance as instances
-from hyperdrip import leads, ledger, queue, quota, replanner
+from hyperdrip import leads, ledger, limits, queue, quota
 from hyperdrip.client.base import Base
 from hyperdrip.errors import NotFoundError
+from hyperdrip.limits import Change, Preview
 from hyperdrip.models import Envelope, Instance, Message, QueueMetrics, QuotaDay
 from hyperdrip.scheduler import Moment, read_moment
 
@@ -91,19 +92,38 @@ class CalendarMethods(Base):
                 conn, first_day=moment.today, last_day=last_day, instance=moment.instance
             )
 
-    def set_daily_max(self, daily_max: int) -> int:
-        """Change the daily maximum at once; returns how many messages a lowered one moved."""
+    def preview_limits(self, change: Change) -> Preview:
+        """What other limits would move; nothing is written."""
         with self._session() as conn:
-            return replanner.set_daily_max(
-                conn, self.clock, daily_max, with_email=self.settings.envelope_email
+            return limits.preview_change(conn, self.clock, change)
+
+    def set_limits(self, change: Change) -> int:
+        """Change limits at once; returns how many messages moved to later days.
+
+        Raises: InvalidDataError for a limit that cannot be, or a day in the past.
+        """
+        with self._session() as conn:
+            return limits.apply_change(
+                conn, self.clock, change, with_email=self.settings.envelope_email
             )
 
+    def set_daily_max(self, daily_max: int) -> int:
+        """Change the daily maximum; as set_limits."""
+        return self.set_limits(Change(daily_max=daily_max))
+
     def set_capacity(self, days: Sequence[date], capacity: int | None) -> int:
-        """Give days a capacity of their own (None: the daily maximum); returns how many moved."""
+        """Give days a capacity of their own (None: the daily maximum); as set_limits."""
+        return self.set_limits(Change(capacities=dict.fromkeys(days, capacity)))
+
+    def preview_replan(self) -> Preview:
+        """What `replan` would move; nothing is written."""
         with self._session() as conn:
-            return replanner.set_capacity(
-                conn, self.clock, days, capacity, with_email=self.settings.envelope_email
-            )
+            return limits.preview_pull(conn, self.clock)
+
+    def replan(self) -> int:
+        """Pull messages forward to earlier days with room; returns how many moved."""
+        with self._session() as conn:
+            return limits.pull_everybody(conn, self.clock, with_email=self.settings.envelope_email)
 
     def _metrics(
         self, conn: psycopg.Connection, moment: Moment, name: str, day: date

@@ -1,4 +1,5 @@
--- Rows of a file while it is imported, and the key under which erased addresses stay suppressed.
+-- Rows of a file while it is imported, the key under which erased addresses stay suppressed, and the day
+-- before which a lead does not start.
 
 -- An import that is under way. A process that was killed leaves its rows; the next import removes them.
 create table hyperdrip.import_batch (
@@ -39,6 +40,10 @@ comment on column hyperdrip.instance.hash_key is
 
 alter table hyperdrip.lead_import add column suppressed_count integer not null default 0;
 alter table hyperdrip.lead_import add column enrolled_count integer not null default 0;
+
+alter table hyperdrip.lead add column start_on date;
+comment on column hyperdrip.lead.start_on is
+'the day that somebody asked for: message 1 of this run does not go before it';
 
 -- The two keys under which an address may be suppressed: itself in lower case, and its keyed hash.
 create function hyperdrip.suppression_keys(address text) returns text[]

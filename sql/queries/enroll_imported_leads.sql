@@ -9,7 +9,8 @@ set
     campaign_version = %(campaign_version)s::integer,
     max_messages = %(max_messages)s::integer,
     import_id = %(import_id)s::bigint,
-    next_scheduled_for = block.first_day
+    next_scheduled_for = block.first_day,
+    start_on = %(start_on)s::date
 from unnest(
     %(firsts)s::integer[], %(lasts)s::integer[], %(first_days)s::date[]
 ) as block (first, last, first_day)

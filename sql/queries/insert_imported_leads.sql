@@ -2,7 +2,7 @@
 -- position and the first day of each.
 insert into hyperdrip.lead (
     id, name, email, phone, notes, fields, import_id,
-    campaign, campaign_version, max_messages, next_scheduled_for, created_at
+    campaign, campaign_version, max_messages, next_scheduled_for, start_on, created_at
 )
 overriding system value
 select
@@ -17,6 +17,7 @@ select
     %(campaign_version)s::integer,
     %(max_messages)s::integer,
     block.first_day,
+    %(start_on)s::date,
     %(now)s::timestamptz
 from unnest(
     %(firsts)s::integer[], %(lasts)s::integer[], %(first_days)s::date[]

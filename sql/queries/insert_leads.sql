@@ -2,7 +2,7 @@
 with inserted as (
     insert into hyperdrip.lead (
         name, email, phone, notes, fields, import_id,
-        campaign, campaign_version, max_messages, next_scheduled_for, created_at
+        campaign, campaign_version, max_messages, next_scheduled_for, start_on, created_at
     )
     select
         given.name,
@@ -15,6 +15,7 @@ with inserted as (
         %(campaign_version)s::integer,
         %(max_messages)s::integer,
         given.first_day,
+        %(start_on)s::date,
         %(now)s::timestamptz
     from unnest(
         %(names)s::text[], %(emails)s::text[], %(phones)s::text[], %(notes)s::text[],

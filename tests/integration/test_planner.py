@@ -9,7 +9,7 @@ from itertools import pairwise
 import psycopg
 import pytest
 
-from hyperdrip import Hyperdrip, queue, replanner
+from hyperdrip import Hyperdrip, limits, queue, replanner
 from hyperdrip import instance as instances
 from hyperdrip.errors import ConflictError, InvalidDataError, NoRoomError
 from hyperdrip.scheduler import Enrolment, enroll, in_planner_transaction
@@ -276,7 +276,9 @@ class Drive:
             self.clock.now = noon(day)
             if number == lowered:
                 self.limit = 80
-                replanner.set_daily_max(self.conn, self.clock, 80, with_email=True)
+                limits.apply_change(
+                    self.conn, self.clock, limits.Change(daily_max=80), with_email=True
+                )
             if number == lost:
                 self.sent.append(0)
             else:
