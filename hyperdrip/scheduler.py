@@ -128,6 +128,28 @@ def enroll(
     return _write(conn, moment, enrolment, new_leads, blocks, version=version)
 
 
+def check_enrolment(enrolment: Enrolment, moment: Moment) -> date:
+    """The first day on which message 1 may go.
+
+    Raises: InvalidDataError for a number of messages that cannot be, or a start in the past.
+    """
+    if not 1 <= enrolment.max_messages <= 365:
+        raise InvalidDataError(
+            f"max-messages={enrolment.max_messages} is not a number from 1 to 365"
+        )
+    if not 1 <= enrolment.horizon_days <= LONGEST_HORIZON_DAYS:
+        raise SettingsError(
+            f"SCHEDULE_HORIZON_DAYS={enrolment.horizon_days} is not a number from 1 to"
+            f" {LONGEST_HORIZON_DAYS}"
+        )
+    start = enrolment.start or moment.today
+    if start < moment.today:
+        raise InvalidDataError(
+            f"start={start} is in the past; today is {moment.today} ({moment.instance.time_zone})"
+        )
+    return start
+
+
 def plan_leads(
     conn: psycopg.Connection,
     moment: Moment,
@@ -141,13 +163,8 @@ def plan_leads(
     Raises: InvalidDataError for a start in the past; NoRoomError when the plan reaches past the
     horizon, with the daily maximum that would fit.
     """
-    _check_enrolment(enrolment)
-    start = enrolment.start or moment.today
-    if start < moment.today:
-        raise InvalidDataError(
-            f"start={start} is in the past; today is {moment.today} ({moment.instance.time_zone})"
-        )
-    delays = _delays(conn, enrolment, version)
+    start = check_enrolment(enrolment, moment)
+    delays = list_delays(conn, enrolment, version)
     last_day = moment.today + timedelta(days=enrolment.horizon_days)
     daily_max = moment.instance.daily_max
 
@@ -240,19 +257,8 @@ def archive_by_day(
         queue.archive(conn, queue.name_of(environment, day), by_day[day])
 
 
-def _check_enrolment(enrolment: Enrolment) -> None:
-    if not 1 <= enrolment.max_messages <= 365:
-        raise InvalidDataError(
-            f"max-messages={enrolment.max_messages} is not a number from 1 to 365"
-        )
-    if not 1 <= enrolment.horizon_days <= LONGEST_HORIZON_DAYS:
-        raise SettingsError(
-            f"SCHEDULE_HORIZON_DAYS={enrolment.horizon_days} is not a number from 1 to"
-            f" {LONGEST_HORIZON_DAYS}"
-        )
-
-
-def _delays(conn: psycopg.Connection, enrolment: Enrolment, version: int) -> list[int]:
+def list_delays(conn: psycopg.Connection, enrolment: Enrolment, version: int) -> list[int]:
+    """Days that have to lie before each message; the first one counts for nothing."""
     rows = conn.execute(
         query("list_step_delays"), {"campaign": enrolment.campaign, "version": version}
     ).fetchall()

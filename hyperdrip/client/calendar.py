@@ -1,6 +1,7 @@
 """Methods of the library door: messages, queues and quota."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,6 +12,7 @@ from hyperdrip import instance as instances
 from hyperdrip import leads, ledger, limits, queue, quota
 from hyperdrip.client.base import Base
 from hyperdrip.errors import NotFoundError
+from hyperdrip.forecast import Forecast, forecast
 from hyperdrip.limits import Change, Preview
 from hyperdrip.models import Envelope, Instance, Message, QueueMetrics, QuotaDay
 from hyperdrip.scheduler import Moment, read_moment
@@ -91,6 +93,25 @@ class CalendarMethods(Base):
             return quota.list_every_day(
                 conn, first_day=moment.today, last_day=last_day, instance=moment.instance
             )
+
+    def forecast(
+        self,
+        *,
+        add: int = 0,
+        max_messages: int | None = None,
+        daily_max: int | None = None,
+        start: date | None = None,
+        campaign: str = "default",
+    ) -> Forecast:
+        """What if: `add` more leads, another daily maximum; nothing is written.
+
+        Raises: InvalidDataError; NotFoundError for an unknown campaign.
+        """
+        enrolment = replace(
+            self._enrolment(campaign=campaign, max_messages=max_messages), start=start
+        )
+        with self._session() as conn:
+            return forecast(conn, self.clock, enrolment, add=add, daily_max=daily_max)
 
     def preview_limits(self, change: Change) -> Preview:
         """What other limits would move; nothing is written."""

@@ -1,0 +1,147 @@
+"""What if: where more leads would go, and what another daily maximum would do. Writes nothing."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+import psycopg
+
+from hyperdrip import quota
+from hyperdrip.clock import Clock
+from hyperdrip.errors import InvalidDataError
+from hyperdrip.limits import Change, find_days
+from hyperdrip.models import QuotaDay
+from hyperdrip.planning import Block, Calendar, PastHorizon, plan, smallest_daily_max
+from hyperdrip.scheduler import (
+    Enrolment,
+    Moment,
+    check_enrolment,
+    list_delays,
+    read_moment,
+    require_campaign_version,
+)
+
+FARTHEST_DAYS = 36_500
+MOST_LEADS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The calendar as it would be; `last_day` None: the plan would not end within 100 years.
+
+    `first_day` and `last_day` are those of the leads asked about, or of everything planned when
+    none are. `daily_max_that_fits`: set when the plan reaches past the horizon.
+    """
+
+    leads: int
+    messages: int
+    daily_max: int
+    horizon: date
+    first_day: date | None
+    last_day: date | None
+    fits: bool
+    daily_max_that_fits: int | None
+    days: tuple[QuotaDay, ...]
+
+
+def forecast(
+    conn: psycopg.Connection,
+    clock: Clock,
+    enrolment: Enrolment,
+    *,
+    add: int = 0,
+    daily_max: int | None = None,
+) -> Forecast:
+    """Answer what would happen with `add` more leads, and with another daily maximum.
+
+    Costs as much as the distinct days of the answer, however many leads.
+
+    Raises: InvalidDataError; NotFoundError for an unknown campaign.
+    """
+    if not 0 <= add <= MOST_LEADS:
+        raise InvalidDataError(f"add={add} is not a number from 0 to {MOST_LEADS}")
+    with conn.transaction():
+        moment = read_moment(conn, clock)
+        change = Change(daily_max=daily_max)
+        change.check(moment)
+        start = check_enrolment(enrolment, moment)
+        delays = list_delays(conn, enrolment, require_campaign_version(conn, enrolment.campaign))
+        days, calendar = find_days(conn, moment, change)
+        limit = daily_max or moment.instance.daily_max
+        horizon = moment.today + timedelta(days=enrolment.horizon_days)
+        question = _Question(add, delays, start, moment, limit)
+        blocks = question.answer(calendar, moment.today + timedelta(days=FARTHEST_DAYS))
+        if isinstance(blocks, PastHorizon):
+            fitting = question.smallest_daily_max(conn, horizon)
+            return Forecast(
+                add, add * len(delays), limit, horizon, None, None, False, fitting, tuple(days)
+            )
+        found = _with_blocks(days, blocks, moment.today, limit)
+    planned = [day.day for day in found if day.scheduled]
+    first = min((b.days[0] for b in blocks), default=min(planned, default=None))
+    last = max((b.days[-1] for b in blocks), default=max(planned, default=None))
+    fits = last is None or not add or last <= horizon
+    return Forecast(
+        leads=add,
+        messages=add * len(delays),
+        daily_max=limit,
+        horizon=horizon,
+        first_day=first,
+        last_day=last,
+        fits=fits,
+        daily_max_that_fits=None if fits else question.smallest_daily_max(conn, horizon),
+        days=found,
+    )
+
+
+@dataclass(frozen=True)
+class _Question:
+    leads: int
+    delays: list[int]
+    start: date
+    moment: Moment
+    limit: int
+
+    def answer(self, calendar: Calendar, last_day: date) -> list[Block] | PastHorizon:
+        return plan(
+            calendar, leads=self.leads, delays=self.delays, start=self.start, last_day=last_day
+        )
+
+    def smallest_daily_max(self, conn: psycopg.Connection, horizon: date) -> int | None:
+        counters = quota.list_counters(conn, first_day=self.moment.today)
+
+        def calendar_at(limit: int) -> Calendar:
+            free = {
+                day: (limit if own is None else own) - reserved - sent
+                for day, own, reserved, sent in counters
+            }
+            return Calendar(free, daily_max=limit)
+
+        return smallest_daily_max(
+            calendar_at,
+            leads=self.leads,
+            delays=self.delays,
+            start=self.start,
+            last_day=horizon,
+            above=self.limit,
+        )
+
+
+def _with_blocks(
+    days: list[QuotaDay], blocks: list[Block], today: date, daily_max: int
+) -> tuple[QuotaDay, ...]:
+    """Every day from today to the last one with something planned, the blocks included."""
+    added: Counter[date] = Counter()
+    for block in blocks:
+        for day in block.days:
+            added[day] += block.leads
+    known = {day.day: day for day in days}
+    busy = [day for day, found in known.items() if found.scheduled] + list(added)
+    last = max(busy, default=today)
+    every = [today + timedelta(days=n) for n in range((last - today).days + 1)]
+    blank = QuotaDay(today, daily_max, 0, 0)
+    return tuple(
+        replace(found, day=day, scheduled=found.scheduled + added[day])
+        for day in every
+        for found in [known.get(day, blank)]
+    )
