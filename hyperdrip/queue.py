@@ -304,6 +304,18 @@ def seconds_to_next(conn: psycopg.Connection, name: str) -> float | None:
     return row[0] if row else None
 
 
+def count_before(conn: psycopg.Connection, name: str, envelope_id: int) -> int:
+    """Envelopes of a queue that were enqueued before another one."""
+    row = conn.execute(
+        sql.SQL("select count(*) from pgmq.{table} where msg_id < %(id)s").format(
+            table=sql.Identifier(f"q_{name}")
+        ),
+        {"id": envelope_id},
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def get_metrics(conn: psycopg.Connection, name: str) -> dict[str, Any]:
     """What `pgmq.metrics` says, by column name, and `archived`: the rows of the archive."""
     row = conn.execute(

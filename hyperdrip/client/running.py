@@ -9,7 +9,9 @@ from hyperdrip import quota
 from hyperdrip.audit import run_audit
 from hyperdrip.client.calendar import CalendarMethods
 from hyperdrip.db import connect, converted_errors
+from hyperdrip.explaining import Explanation, explain
 from hyperdrip.models import AuditCheck, WorkerSummary
+from hyperdrip.overview import Overview, read_overview
 from hyperdrip.rollover import RolledOver, roll_over
 from hyperdrip.scheduler import read_moment
 from hyperdrip.senders import open_sender
@@ -46,6 +48,18 @@ class RunningMethods(CalendarMethods):
         """The first day after today with something planned, and how many."""
         with self._session() as conn:
             return quota.get_next_planned_day(conn, read_moment(conn, self.clock).today)
+
+    def explain(self, key: str) -> Explanation:
+        """The one rule that decides what happens to a lead today. Raises: NotFoundError."""
+        with self._session() as conn:
+            return explain(conn, self.clock, key)
+
+    def overview(self) -> Overview:
+        """How today stands, who works, and what is wrong."""
+        with self._session() as conn:
+            return read_overview(
+                conn, self.clock, message_delay_ms=self.settings.worker_message_delay
+            )
 
     def run_worker(
         self,
