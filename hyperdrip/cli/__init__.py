@@ -5,6 +5,7 @@ Nothing here imports the database driver before a command needs it, so that help
 
 import contextlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -23,7 +24,7 @@ def main() -> NoReturn:
     """Run the command line; ends the process with the exit code that the README documents."""
     _open_streams()
     try:
-        code = app(standalone_mode=False) or 0
+        code = app(prog_name="hyperdrip", standalone_mode=False) or 0
         sys.stdout.flush()
     except HyperdripError as error:
         code = _fail(str(error), error.exit_code)
@@ -62,7 +63,15 @@ def _fail(message: str, code: int) -> int:
 
 
 def _usage(error: typer.TyperException) -> str:
+    """What is wrong, what was meant, and where to look, on one line."""
     message = error.format_message().rstrip(".")
+    options = re.search(r" \(Possible options: (.*)\)$", message)
+    if options:
+        near = [name for name in options[1].split(", ") if name != "--help"]
+        message = message[: options.start()]
+        message += f". Did you mean {' or '.join(near)}?" if near else ""
+    message = message.removeprefix("Invalid value: ").replace(". Did you mean", "; did you mean")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "hyperdrip"
-    return f"{message}; see: {path} --help"
+    end = "" if message.endswith("?") else ";"
+    return f"{message[:1].lower()}{message[1:]}{end} see: {path} --help"

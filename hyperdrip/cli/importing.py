@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hyperdrip.cli.invocation import Invocation, Json, command, parse_day
+from hyperdrip.cli.invocation import Invocation, Json, check_choice, command, parse_day
 from hyperdrip.cli.leads import Campaign, MaxMessages, count_of
 from hyperdrip.cli.output import import_json, print_json, print_line, print_table
 from hyperdrip.errors import InvalidDataError
@@ -73,8 +73,7 @@ def import_leads(
         return
     if len(file) != 1:
         raise typer.BadParameter("name one file, - for standard input, or: undo ID")
-    if existing not in EXISTING:
-        raise typer.BadParameter(f"--existing {existing!r} is not one of: {', '.join(EXISTING)}")
+    existing = check_choice("--existing", existing, EXISTING)
     if delimiter is not None and len(delimiter) != 1:
         raise typer.BadParameter(f"--delimiter {delimiter!r} is not a single character")
     from hyperdrip.columns import parse_mapping

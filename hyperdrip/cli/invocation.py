@@ -3,11 +3,13 @@
 import inspect
 import json
 import logging
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,7 +46,6 @@ Version = Annotated[
     typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
-Limit = Annotated[int, typer.Option("--limit", help="At most this many.", metavar="N")]
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,25 @@ def parse_day(text: str) -> date:
         raise typer.BadParameter(f"{text!r} is no day such as 2024-01-15") from None
 
 
+def parse_number(text: str | int) -> int:
+    """Read a whole number; a default comes as one. Raises: a usage error for anything else."""
+    if isinstance(text, int):
+        return text
+    if not re.fullmatch(r"[+-]?[0-9]{1,12}", text.strip()):
+        raise typer.BadParameter(f"{text!r} is no whole number")
+    return int(text)
+
+
+def check_choice(option: str, value: str, choices: Sequence[str]) -> str:
+    """The choice that `value` is, in any letter case. Raises: a usage error, with the nearest."""
+    for choice in choices:
+        if value.lower() == choice.lower():
+            return choice
+    near = get_close_matches(value.lower(), [choice.lower() for choice in choices], n=1)
+    hint = next((f". Did you mean {c}?" for c in choices if near and c.lower() == near[0]), "")
+    raise typer.BadParameter(f"{option} {value!r} is not one of: {', '.join(choices)}{hint}")
+
+
 def check_limit(limit: int) -> int:
     """Raises: InvalidDataError below 1."""
     if not 1 <= limit <= 1_000_000_000:
@@ -251,6 +271,10 @@ def check_limit(limit: int) -> int:
     return limit
 
 
+Limit = Annotated[
+    int,
+    typer.Option("--limit", parser=parse_number, help="At most this many.", metavar="N"),
+]
 Day = Annotated[date, typer.Argument(parser=parse_day, metavar="DAY")]
 DayOption = Annotated[
     date | None, typer.Option("--day", parser=parse_day, metavar="DAY", help="Only this day.")

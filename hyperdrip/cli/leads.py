@@ -5,14 +5,17 @@ from typing import Annotated
 
 import typer
 
+from hyperdrip.cli.completion import complete_campaign, complete_lead, complete_status
 from hyperdrip.cli.invocation import (
     Invocation,
     Json,
     Limit,
+    check_choice,
     check_limit,
     command,
     group,
     parse_day,
+    parse_number,
 )
 from hyperdrip.cli.output import (
     lead_json,
@@ -23,14 +26,30 @@ from hyperdrip.cli.output import (
 )
 from hyperdrip.models import Lead, LeadStatus, Message
 
-Campaign = Annotated[str, typer.Option("--campaign", help="The campaign to enrol in.", metavar="C")]
+Campaign = Annotated[
+    str,
+    typer.Option(
+        "--campaign",
+        help="The campaign to enrol in.",
+        metavar="C",
+        autocompletion=complete_campaign,
+    ),
+]
 MaxMessages = Annotated[
     int | None,
     typer.Option(
-        "--max-messages", help="Messages for this lead; default: MAX_MESSAGES.", metavar="N"
+        "--max-messages",
+        parser=parse_number,
+        help="Messages for this lead; default: MAX_MESSAGES.",
+        metavar="N",
     ),
 ]
-LeadKey = Annotated[str, typer.Argument(metavar="LEAD", help="lead_123, 123, or the address.")]
+LeadKey = Annotated[
+    str,
+    typer.Argument(
+        metavar="LEAD", help="lead_123, 123, or the address.", autocompletion=complete_lead
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -93,22 +112,30 @@ def list_leads(
     run: Invocation,
     status: Annotated[
         str | None,
-        typer.Option("--status", help=f"One of: {', '.join(LeadStatus)}.", metavar="S"),
+        typer.Option(
+            "--status",
+            help=f"One of: {', '.join(LeadStatus)}.",
+            metavar="S",
+            autocompletion=complete_status,
+        ),
     ] = None,
     campaign: Annotated[
-        str | None, typer.Option("--campaign", help="Only this campaign.", metavar="C")
+        str | None,
+        typer.Option(
+            "--campaign",
+            help="Only this campaign.",
+            metavar="C",
+            autocompletion=complete_campaign,
+        ),
     ] = None,
     limit: Limit = 100,
     json: Json = False,
 ) -> None:
     """List leads, oldest first."""
     check_limit(limit)
-    if status is not None and status.upper() not in set(LeadStatus):
-        raise typer.BadParameter(f"--status {status!r} is not one of: {', '.join(LeadStatus)}")
+    wanted = check_choice("--status", status, [*LeadStatus]) if status else None
     with run.open() as drip:
-        leads = drip.list_leads(
-            status=status.upper() if status else None, campaign=campaign, limit=limit
-        )
+        leads = drip.list_leads(status=wanted, campaign=campaign, limit=limit)
     if json:
         print_json([lead_json(lead) for lead in leads])
         return

@@ -4,7 +4,18 @@ from typing import Annotated
 
 import typer
 
-from hyperdrip.cli.invocation import DayOption, Invocation, Json, Limit, check_limit, command, group
+from hyperdrip.cli.completion import complete_lead, complete_state
+from hyperdrip.cli.invocation import (
+    DayOption,
+    Invocation,
+    Json,
+    Limit,
+    check_choice,
+    check_limit,
+    command,
+    group,
+    parse_number,
+)
 from hyperdrip.cli.leads import LeadKey
 from hyperdrip.cli.output import (
     message_details_json,
@@ -33,23 +44,28 @@ def list_messages(
     run: Invocation,
     state: Annotated[
         str | None,
-        typer.Option("--state", help=f"One of: {', '.join(MessageState)}.", metavar="S"),
+        typer.Option(
+            "--state",
+            help=f"One of: {', '.join(MessageState)}.",
+            metavar="S",
+            autocompletion=complete_state,
+        ),
     ] = None,
     day: DayOption = None,
     lead: Annotated[
-        str | None, typer.Option("--lead", help="Only this lead.", metavar="LEAD")
+        str | None,
+        typer.Option(
+            "--lead", help="Only this lead.", metavar="LEAD", autocompletion=complete_lead
+        ),
     ] = None,
     limit: Limit = 100,
     json: Json = False,
 ) -> None:
     """List messages by day."""
     check_limit(limit)
-    if state is not None and state.lower() not in set(MessageState):
-        raise typer.BadParameter(f"--state {state!r} is not one of: {', '.join(MessageState)}")
+    wanted = check_choice("--state", state, [*MessageState]) if state else None
     with run.open() as drip:
-        messages = drip.list_messages(
-            state=state.lower() if state else None, day=day, lead=lead, limit=limit
-        )
+        messages = drip.list_messages(state=wanted, day=day, lead=lead, limit=limit)
     if json:
         print_json([message_json(message) for message in messages])
         return
@@ -76,7 +92,14 @@ def list_messages(
 def show_message(
     run: Invocation,
     lead: LeadKey,
-    number: Annotated[int, typer.Argument(metavar="NUMBER", help="1 for the first message.")],
+    number: Annotated[
+        int,
+        typer.Argument(
+            parser=parse_number,
+            metavar="NUMBER",
+            help="1 for the first message.",
+        ),
+    ],
     json: Json = False,
 ) -> None:
     """Show one message of a lead's present run."""

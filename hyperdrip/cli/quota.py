@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyperdrip.cli.invocation import Invocation, Json, command, group, parse_day
+from hyperdrip.cli.completion import complete_campaign
+from hyperdrip.cli.invocation import Invocation, Json, command, group, parse_day, parse_number
 from hyperdrip.cli.output import print_json, print_line, print_table, quota_day_json
 from hyperdrip.errors import InvalidDataError
 from hyperdrip.models import QuotaDay
@@ -64,7 +65,13 @@ def show_today(run: Invocation, json: Json = False) -> None:
 def show_days(
     run: Invocation,
     days: Annotated[
-        int, typer.Option("--days", help="How many days, from today on.", metavar="N")
+        int,
+        typer.Option(
+            "--days",
+            parser=parse_number,
+            help="How many days, from today on.",
+            metavar="N",
+        ),
     ] = 14,
     json: Json = False,
 ) -> None:
@@ -79,21 +86,44 @@ def show_days(
 def show_plan(
     run: Invocation,
     add: Annotated[
-        int | None, typer.Option("--add", help="What if this many leads came in?", metavar="N")
+        int | None,
+        typer.Option(
+            "--add",
+            parser=parse_number,
+            help="What if this many leads came in?",
+            metavar="N",
+        ),
     ] = None,
     max_messages: Annotated[
-        int | None, typer.Option("--max-messages", help="Messages for each of them.", metavar="M")
+        int | None,
+        typer.Option(
+            "--max-messages",
+            parser=parse_number,
+            help="Messages for each of them.",
+            metavar="M",
+        ),
     ] = None,
     daily_max: Annotated[
         int | None,
-        typer.Option("--daily-max", help="What if the daily maximum were this?", metavar="D"),
+        typer.Option(
+            "--daily-max",
+            parser=parse_number,
+            help="What if the daily maximum were this?",
+            metavar="D",
+        ),
     ] = None,
     start: Annotated[
         date | None,
         typer.Option("--from", parser=parse_day, help="They start on this day.", metavar="DAY"),
     ] = None,
     campaign: Annotated[
-        str, typer.Option("--campaign", help="The campaign they would be in.", metavar="C")
+        str,
+        typer.Option(
+            "--campaign",
+            help="The campaign they would be in.",
+            metavar="C",
+            autocompletion=complete_campaign,
+        ),
     ] = "default",
     json: Json = False,
 ) -> None:

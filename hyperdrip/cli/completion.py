@@ -1,0 +1,65 @@
+"""What the shell completes: campaigns, states and leads. Silent about whatever goes wrong."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from hyperdrip.errors import HyperdripError
+from hyperdrip.models import LeadStatus, MessageState
+from hyperdrip.settings import load
+
+if TYPE_CHECKING:
+    from hyperdrip.client import Hyperdrip
+
+MOST = 50
+
+
+def complete_status(incomplete: str) -> list[str]:
+    """Statuses of leads."""
+    return [status for status in LeadStatus if status.startswith(incomplete.upper())]
+
+
+def complete_state(incomplete: str) -> list[str]:
+    """States of messages."""
+    return [state for state in MessageState if state.startswith(incomplete.lower())]
+
+
+def complete_campaign(incomplete: str) -> list[str]:
+    """Campaigns of the database."""
+    return _ask(
+        lambda drip: [name for name in drip.list_campaigns() if name.startswith(incomplete)]
+    )
+
+
+def complete_lead(incomplete: str) -> list[str]:
+    """Leads by address, or by `lead_123`."""
+
+    def find(drip: "Hyperdrip") -> list[str]:
+        found = drip.list_leads_like(incomplete, limit=MOST)
+        if incomplete.startswith("lead_"):
+            return [f"lead_{lead_id}" for lead_id, _ in found]
+        return [email for _, email in found]
+
+    return _ask(find)
+
+
+def _ask(find: "Callable[[Hyperdrip], list[str]]") -> list[str]:
+    try:
+        with _open() as drip:
+            return find(drip) if drip is not None else []
+    except (HyperdripError, OSError):
+        return []
+
+
+@contextmanager
+def _open() -> "Iterator[Hyperdrip | None]":
+    """The database of the settings; a key press makes no embedded one."""
+    settings = load()
+    has_home = (settings.hyperdrip_home / settings.hyperdrip_env / "data").exists()
+    if not settings.database_url and not has_home:
+        yield None
+        return
+    from hyperdrip.client import Hyperdrip
+
+    with Hyperdrip.open(settings) as drip:
+        yield drip
