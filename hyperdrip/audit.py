@@ -1,17 +1,14 @@
 """Proving the invariants from the tables: ledger against queues, quota and leads.
 
-Reads one snapshot of the whole database, so workers may go on meanwhile. This is the one place
-that reads under REPEATABLE READ: it only reads, and never through `pgmq.read`.
+Reads one snapshot of the whole database, so workers may go on meanwhile.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psycopg
 
 from hyperdrip import queue
-from hyperdrip.db import query
+from hyperdrip.db import query, snapshot
 from hyperdrip.instance import require_instance
 from hyperdrip.models import AuditCheck
 
@@ -42,7 +39,7 @@ class _Check:
 
 def run_audit(conn: psycopg.Connection) -> list[AuditCheck]:
     """Check every invariant; the checks in a fixed order, each with what contradicts it."""
-    with _snapshot(conn):
+    with snapshot(conn):
         counters, limits = _check_quota(conn)
         return [
             counters.result(),
@@ -51,16 +48,6 @@ def run_audit(conn: psycopg.Connection) -> list[AuditCheck]:
             _check_leads(conn).result(),
             _check_order(conn).result(),
         ]
-
-
-@contextmanager
-def _snapshot(conn: psycopg.Connection) -> Iterator[None]:
-    """One snapshot for all that is read; in a caller's transaction, whatever that one sees."""
-    is_ours = conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-    with conn.transaction():
-        if is_ours:
-            conn.execute("set transaction isolation level repeatable read read only")
-        yield
 
 
 def _check_quota(conn: psycopg.Connection) -> tuple[_Check, _Check]:

@@ -72,6 +72,19 @@ def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:
     return conn
 
 
+@contextmanager
+def snapshot(conn: psycopg.Connection) -> Iterator[None]:
+    """One snapshot for all that is read; in a caller's transaction, whatever that one sees.
+
+    The one place with REPEATABLE READ: only for what only reads, and never through `pgmq.read`.
+    """
+    is_ours = conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    with conn.transaction():
+        if is_ours:
+            conn.execute("set transaction isolation level repeatable read read only")
+        yield
+
+
 def require_read_committed(conn: psycopg.Connection) -> None:
     """Raises: SettingsError for a connection whose transactions keep one snapshot for long.
 

@@ -187,7 +187,7 @@ class _Job:
         result = self._result(fates, by_day, import_id=None)
         if self.options.is_dry_run:
             raise _DryRunOver(result)
-        require_queues(conn, moment.instance.environment, by_day)
+        require_queues(conn, moment, by_day)
         self.faults.sync()
         return self._write(moment, version, blocks, by_day, result)
 

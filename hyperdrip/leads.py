@@ -51,14 +51,18 @@ def phone_key(phone: str | None) -> str | None:
 
 def parse_key(text: str) -> tuple[int | None, str | None]:
     """Read a LEAD as commands take it: (id, None) for `lead_123` or `123`, else (None, address)."""
-    match = re.fullmatch(r"(?:lead_)?([0-9]{1,18})", text.strip())
-    return (int(match[1]), None) if match else (None, text.strip())
+    key = text.strip()
+    match = re.fullmatch(r"(?:lead_)?([0-9]{1,18})", key)
+    if match:
+        return int(match[1]), None
+    # What no address has is not for the database to refuse: it is nobody's.
+    return None, key if key.isprintable() else ""
 
 
 def get_lead(conn: psycopg.Connection, key: str) -> Lead | None:
     """A lead by `lead_123`, `123` or its address in any letter case."""
     lead_id, email = parse_key(key)
-    with conn.cursor(row_factory=kwargs_row(_lead)) as cursor:
+    with conn.cursor(row_factory=kwargs_row(lead_of)) as cursor:
         return cursor.execute(query("get_lead"), {"lead_id": lead_id, "email": email}).fetchone()
 
 
@@ -74,10 +78,15 @@ def list_leads(
     conn: psycopg.Connection, *, status: str | None, campaign: str | None, limit: int
 ) -> list[Lead]:
     """Leads by id."""
-    with conn.cursor(row_factory=kwargs_row(_lead)) as cursor:
+    with conn.cursor(row_factory=kwargs_row(lead_of)) as cursor:
         return cursor.execute(
             query("list_leads"), {"status": status, "campaign": campaign, "limit": limit}
         ).fetchall()
+
+
+def list_leads_like(conn: psycopg.Connection, start: str, *, limit: int) -> list[tuple[int, str]]:
+    """Leads whose address or `lead_123` begins with `start`: id, address; by address."""
+    return conn.execute(query("list_leads_like"), {"start": start, "limit": limit}).fetchall()
 
 
 def list_taken(
@@ -193,6 +202,60 @@ def lock_leads(
     return {lead_id: (email, LeadStatus(status), run) for lead_id, email, status, run in rows}
 
 
+def list_hindrances(conn: psycopg.Connection, lead_ids: Collection[int]) -> dict[int, str]:
+    """Those of these leads that cannot begin another run: id -> why, in words after its name."""
+    return dict(conn.execute(query("list_hindrances"), {"lead_ids": sorted(lead_ids)}).fetchall())
+
+
+def begin_runs(
+    conn: psycopg.Connection,
+    lead_ids: Sequence[int],
+    *,
+    first_days: Sequence[date],
+    campaign: str,
+    campaign_version: int,
+    max_messages: int,
+    start_on: date | None,
+) -> list[tuple[int, str, int]]:
+    """Begin a new run for locked leads, given by id; returns (id, address, run) of each."""
+    return conn.execute(
+        query("begin_runs"),
+        {
+            "lead_ids": list(lead_ids),
+            "first_days": list(first_days),
+            "campaign": campaign,
+            "campaign_version": campaign_version,
+            "max_messages": max_messages,
+            "start_on": start_on,
+        },
+    ).fetchall()
+
+
+def set_start_days(conn: psycopg.Connection, start_of: Mapping[int, date]) -> None:
+    """Set the day before which locked leads do not go on, by id."""
+    lead_ids = sorted(start_of)
+    conn.execute(
+        query("set_start_days"),
+        {"lead_ids": lead_ids, "days": [start_of[lead_id] for lead_id in lead_ids]},
+    )
+
+
+def list_erased(conn: psycopg.Connection, lead_ids: Collection[int]) -> list[int]:
+    """Those of these leads that are erased already, by id."""
+    rows = conn.execute(query("list_erased"), {"lead_ids": sorted(lead_ids)}).fetchall()
+    return [lead_id for (lead_id,) in rows]
+
+
+def erase(conn: psycopg.Connection, lead_ids: Collection[int]) -> None:
+    """Take everything personal out of locked leads, which are STOPPED then."""
+    conn.execute(query("erase_leads"), {"lead_ids": sorted(lead_ids)})
+
+
+def suppress_hashed(conn: psycopg.Connection, emails: Collection[str], *, reason: str) -> None:
+    """Suppress addresses under their keyed hash, in place of the addresses themselves."""
+    conn.execute(query("suppress_hashed"), {"emails": sorted(emails), "reason": reason})
+
+
 def set_status(
     conn: psycopg.Connection,
     lead_ids: Collection[int],
@@ -236,7 +299,8 @@ def advance(
     return conn.execute(query("advance_leads"), dict(zip(names, columns, strict=True))).fetchall()
 
 
-def _lead(**columns: Any) -> Lead:
+def lead_of(**columns: Any) -> Lead:
+    """A lead from the columns of its row."""
     return Lead(**{**columns, "status": LeadStatus(columns["status"])})
 
 

@@ -172,6 +172,17 @@ def take_back(
     ).fetchall()
 
 
+def lock_messages(conn: psycopg.Connection, lead_ids: Collection[int]) -> set[int]:
+    """Lock all messages of leads, of every run; the leads one of which is being sent."""
+    rows = conn.execute(query("lock_messages"), {"lead_ids": sorted(lead_ids)}).fetchall()
+    return {lead_id for (lead_id,) in rows}
+
+
+def scrub_messages(conn: psycopg.Connection, lead_ids: Collection[int]) -> None:
+    """Take what was said of messages out of the ledger: errors and the provider's words."""
+    conn.execute(query("scrub_messages"), {"lead_ids": sorted(lead_ids)})
+
+
 def list_leads_with_late_messages(conn: psycopg.Connection, today: date) -> list[int]:
     """Leads with a message planned for an open day before `today`."""
     rows = conn.execute(query("list_leads_with_late_messages"), {"today": today}).fetchall()

@@ -79,6 +79,40 @@ class Lead:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which leads a command is about: all for which everything that is given holds.
+
+    `keys`: LEADs as people write them, each of which has to exist; `lead_ids`: no others than
+    these; `where`: further fields and the values that they have.
+    """
+
+    keys: tuple[str, ...] | None = None
+    lead_ids: tuple[int, ...] | None = None
+    status: LeadStatus | None = None
+    campaign: str | None = None
+    import_id: int | None = None
+    where: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What a command did to leads, or in a dry run would do.
+
+    `lead_ids`: those that changed, by id. `messages`: how many of their messages got a day or lost
+    it; `planned`: those that got one, by day. `displaced`: messages of others that had to make
+    room. `left_out`: leads that it is not for, `refused`: those that it is not for right now, with
+    the reason.
+    """
+
+    lead_ids: tuple[int, ...] = ()
+    messages: int = 0
+    planned: Mapping[date, int] = field(default_factory=dict)
+    displaced: int = 0
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    refused: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Message:
     """One ledger row: one step for one lead in one run."""
 

@@ -45,7 +45,7 @@ class Remaining:
     `due` holds the day that each has now (None: it has none, its lead was paused); `delays` the
     days that must lie between each and the one before; `previous_day` the day of the last message
     that was handed over, None when there is none yet; `start_on` the day that somebody asked for:
-    message 1 does not go before it.
+    the next message is not pulled before it.
     """
 
     lead_id: int
@@ -202,13 +202,50 @@ def pull_forward(
         lead, days = leads[position], found[lead_id]
         previous = days[-1] if days else lead.previous_day
         earliest = _not_before(None, previous, lead.delays[place], from_day)
-        if not lead.is_under_way and place == 0:
+        if place == 0:
             earliest = max(earliest, lead.start_on or earliest)
         calendar.give(due)
         day = due if earliest >= due else min(due, calendar.next_with_room(earliest))
         calendar.take(day)
         days.append(day)
     return {lead_id: tuple(days) for lead_id, days in found.items()}
+
+
+def move(
+    remaining: Iterable[Remaining],
+    *,
+    calendar: Calendar,
+    from_day: date,
+    to: date | None = None,
+    by_days: int = 0,
+) -> dict[int, Schedule]:
+    """Give leads' messages other days, and nobody else's; returns lead id -> days.
+
+    With `to`, the next message goes to the first day with room from then on, and the others follow
+    it; else each goes `by_days` further, or nearer when below 0. None comes before `from_day` or
+    before its delay has passed. In `calendar` the room of the messages given here counts as free;
+    it is used up, in the order in which leads are due.
+    """
+    schedules: dict[int, Schedule] = {}
+    for lead in sorted(remaining, key=lambda lead: (lead.due[0] or from_day, lead.lead_id)):
+        days: list[date] = []
+        previous = lead.previous_day
+        for place, delay in enumerate(lead.delays):
+            asked = asked_day(lead, place, to=to, by_days=by_days)
+            wanted = _not_before(asked, previous, delay, from_day)
+            previous = calendar.next_with_room(wanted)
+            calendar.take(previous)
+            days.append(previous)
+        schedules[lead.lead_id] = tuple(days)
+    return schedules
+
+
+def asked_day(lead: Remaining, place: int, *, to: date | None, by_days: int) -> date | None:
+    """Where a move is to bring a message, were there room; None: right behind the one before."""
+    if to is not None:
+        return to if place == 0 else None
+    due = lead.due[place]
+    return None if due is None else due + timedelta(days=by_days)
 
 
 def ideal_days(lead: Remaining, *, from_day: date) -> Schedule:

@@ -6,7 +6,7 @@ the token in the ledger is the lock, not the visibility timeout.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -275,6 +275,40 @@ def archive(conn: psycopg.Connection, name: str, envelope_ids: Sequence[int]) ->
             "select pgmq.archive(queue_name => %(queue)s::text, msg_ids => %(ids)s::bigint[])",
             {"queue": name, "ids": sorted(envelope_ids)},
         )
+
+
+_SCRUB = """
+with held as materialized (
+    select envelope.msg_id
+    from pgmq.{table} as envelope
+    where
+        envelope.message ? 'email'
+        and envelope.message ->> 'leadId' in (
+            select 'lead_' || given.lead_id
+            from unnest(%(lead_ids)s::bigint[]) as given (lead_id)
+        )
+    order by envelope.msg_id
+    for update of envelope
+)
+
+update pgmq.{table} as envelope
+set message = envelope.message - 'email'
+from held
+where envelope.msg_id = held.msg_id
+"""
+
+
+def scrub(conn: psycopg.Connection, lead_ids: Collection[int]) -> None:
+    """Take the addresses of leads out of the bodies of all their envelopes, archived or not.
+
+    Reads every queue and every archive: nothing says where envelopes lie that once moved.
+    """
+    for name in list_names(conn):
+        for table in (f"q_{name}", f"a_{name}"):
+            conn.execute(
+                sql.SQL(_SCRUB).format(table=sql.Identifier(table)),
+                {"lead_ids": sorted(lead_ids)},
+            )
 
 
 def set_visible(

@@ -1,63 +1,65 @@
-"""Planner operations that move or give back days: replanning, pause, resume, stop, limits."""
+"""Giving planned messages other days, or none: ledger, envelopes and quota in step.
+
+Everything here runs inside a planner transaction, but for `give_back` after a failed send.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 
 import psycopg
 
 from hyperdrip import leads, ledger, quota
-from hyperdrip.clock import Clock
-from hyperdrip.errors import ConflictError
 from hyperdrip.ledger import MessageKey, Planned
-from hyperdrip.models import LeadStatus, MessageState, UndoneImport
+from hyperdrip.models import MessageState
 from hyperdrip.planning import Remaining, Schedule, ideal_days, replan
 from hyperdrip.queue import Address
-from hyperdrip.scheduler import (
-    Moment,
-    archive_by_day,
-    enqueue,
-    in_planner_transaction,
-    require_queues,
-)
+from hyperdrip.scheduler import Moment, archive_by_day, enqueue, require_queues
 
 
 @dataclass(frozen=True)
 class Moved:
-    """How many messages got another day; `late`: those whose day had passed."""
+    """How many messages got another day; `late`: those whose day had passed.
+
+    `schedules`: the days that the leads have now which were looked at, by lead id.
+    """
 
     total: int = 0
     late: int = 0
+    schedules: Mapping[int, Schedule] = field(default_factory=dict)
 
 
 def replan_leads(
-    conn: psycopg.Connection,
-    moment: Moment,
-    lead_ids: Collection[int],
-    *,
-    with_email: bool,
-    is_everybody: bool = False,
+    conn: psycopg.Connection, moment: Moment, lead_ids: Collection[int], *, with_email: bool
 ) -> Moved:
     """Give the planned messages of leads days from today on.
 
     Others keep their days if that delays nobody further than the days that were lost; otherwise
     everybody who has a day from today on is planned again, leads under way first. Messages that
-    keep their day are not touched. Runs inside a planner transaction.
+    keep their day are not touched.
     """
     if not lead_ids:
         return Moved()
-    chosen = sorted(set(lead_ids))
-    if not is_everybody and not _fits(conn, moment, chosen):
-        others = ledger.list_leads_with_planned_days(conn, moment.today)
-        chosen = sorted({*chosen, *others})
     return give_days(
         conn,
         moment,
-        chosen,
+        with_displaced(conn, moment, lead_ids),
         lambda remaining: find_schedules(conn, moment, remaining),
         with_email=with_email,
     )
+
+
+def with_displaced(
+    conn: psycopg.Connection, moment: Moment, lead_ids: Collection[int]
+) -> list[int]:
+    """Leads that are to be replanned, with everybody who has to make room for them; by id.
+
+    Asked before the leads are locked: all of them are locked at once, by id.
+    """
+    if _fits(conn, moment, lead_ids):
+        return sorted(set(lead_ids))
+    return sorted({*lead_ids, *ledger.list_leads_with_planned_days(conn, moment.today)})
 
 
 def give_days(
@@ -73,7 +75,7 @@ def give_days(
 
     `find` is given what is left of each lead: lead id -> (run, remaining). Leads that it leaves out
     keep their days. With `changes`, the quota is left to the caller, who applies them last before
-    COMMIT. Runs inside a planner transaction.
+    COMMIT.
     """
     locked = leads.lock_leads(conn, lead_ids)
     planned = ledger.lock_planned(conn, lead_ids)
@@ -94,93 +96,7 @@ def give_days(
         emails = {lead_id: email for lead_id, (email, _, _) in locked.items()}
         move_messages(conn, moment, moving, target, emails, with_email=with_email, changes=changes)
     late = sum(message.day is not None and message.day < moment.today for message in moving)
-    return Moved(total=len(moving), late=late)
-
-
-def pause_leads(
-    conn: psycopg.Connection, clock: Clock, lead_ids: Collection[int], *, reason: str | None
-) -> list[int]:
-    """Pause leads that are ACTIVE: their days are freed; returns the ids that were paused.
-
-    A message that is being sent is not touched.
-    """
-
-    def work(moment: Moment) -> list[int]:
-        leads.lock_leads(conn, lead_ids)
-        paused = leads.set_status(
-            conn, lead_ids, LeadStatus.PAUSED, from_statuses=[LeadStatus.ACTIVE], reason=reason
-        )
-        give_back(conn, moment.instance.environment, paused, MessageState.PLANNED)
-        return paused
-
-    return in_planner_transaction(conn, clock, work)
-
-
-def resume_leads(
-    conn: psycopg.Connection, clock: Clock, lead_ids: Collection[int], *, with_email: bool
-) -> list[int]:
-    """Resume leads that are PAUSED: what is left of their runs is planned from today on."""
-
-    def work(moment: Moment) -> list[int]:
-        leads.lock_leads(conn, lead_ids)
-        resumed = leads.set_status(
-            conn, lead_ids, LeadStatus.ACTIVE, from_statuses=[LeadStatus.PAUSED], reason=None
-        )
-        replan_leads(conn, moment, resumed, with_email=with_email)
-        leads.complete(conn, resumed)
-        return resumed
-
-    return in_planner_transaction(conn, clock, work)
-
-
-def stop_leads(
-    conn: psycopg.Connection, clock: Clock, lead_ids: Collection[int], *, reason: str
-) -> list[int]:
-    """Stop leads for good: what is planned is cancelled and its days are freed.
-
-    Returns the ids that were stopped. A message that is being sent is not touched.
-    """
-
-    def work(moment: Moment) -> list[int]:
-        leads.lock_leads(conn, lead_ids)
-        stopped = leads.set_status(
-            conn,
-            lead_ids,
-            LeadStatus.STOPPED,
-            from_statuses=[LeadStatus.ACTIVE, LeadStatus.PAUSED],
-            reason=reason,
-        )
-        give_back(conn, moment.instance.environment, stopped, MessageState.CANCELLED)
-        return stopped
-
-    return in_planner_transaction(conn, clock, work)
-
-
-def undo_import(conn: psycopg.Connection, clock: Clock, import_id: int) -> UndoneImport:
-    """Take back what has not been sent of an import.
-
-    Leads that had no message are removed; leads under way are stopped. A message that is being
-    sent is not touched. Raises: NotFoundError; ConflictError when it was undone already.
-    """
-
-    def work(moment: Moment) -> UndoneImport:
-        if leads.is_import_undone(conn, import_id):
-            raise ConflictError(f"import {import_id} was undone already")
-        lead_ids = leads.list_ids_of_import(conn, import_id)
-        leads.lock_leads(conn, lead_ids)
-        stopped = leads.set_status(
-            conn,
-            lead_ids,
-            LeadStatus.STOPPED,
-            from_statuses=[LeadStatus.ACTIVE, LeadStatus.PAUSED],
-            reason=f"import {import_id} was undone",
-        )
-        give_back(conn, moment.instance.environment, stopped, MessageState.CANCELLED)
-        removed = leads.delete_untouched(conn, stopped)
-        leads.set_import_undone(conn, import_id, moment.now)
-        return UndoneImport(import_id, removed=removed, stopped=len(stopped) - removed)
-
-    return in_planner_transaction(conn, clock, work)
+    return Moved(total=len(moving), late=late, schedules=schedules)
 
 
 def give_back(
@@ -251,7 +167,7 @@ def move_messages(
 ) -> None:
     """Give locked messages their `target` days: new envelopes, old ones archived, quota last."""
     environment = moment.instance.environment
-    require_queues(conn, environment, {target[m.lead_id, m.run, m.number] for m in moving})
+    require_queues(conn, moment, {target[m.lead_id, m.run, m.number] for m in moving})
     old_envelopes: dict[date, list[int]] = defaultdict(list)
     new_by_backoff: dict[datetime | None, dict[date, list[Address]]] = defaultdict(
         lambda: defaultdict(list)
@@ -268,7 +184,7 @@ def move_messages(
     moves: list[tuple[MessageKey, date, int]] = []
     archive_by_day(conn, environment, old_envelopes)
     for not_before, by_day in new_by_backoff.items():
-        placed = enqueue(conn, environment, by_day, with_email=with_email, visible_at=not_before)
+        placed = enqueue(conn, moment, by_day, with_email=with_email, visible_at=not_before)
         moves += [
             ((address.lead_id, address.run, address.number), day, envelope_id)
             for address, (day, envelope_id) in placed.items()

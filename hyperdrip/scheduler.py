@@ -5,7 +5,7 @@ Lock order, everywhere: planner lock, leads by id, messages, envelopes, quota ro
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import TypeVar
 
@@ -33,11 +33,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Moment:
-    """What a planner operation stands on: the instance, the instant, and today."""
+    """What a planner operation stands on: the instance, the instant, and today.
+
+    `is_dry_run`: all that is written is rolled back, so no queue is created and nothing enqueued.
+    """
 
     instance: Instance
     now: datetime
     today: date
+    is_dry_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,25 +86,34 @@ def read_moment(conn: psycopg.Connection, clock: Clock) -> Moment:
 
 
 def in_planner_transaction(
-    conn: psycopg.Connection, clock: Clock, work: Callable[[Moment], T]
+    conn: psycopg.Connection,
+    clock: Clock,
+    work: Callable[[Moment], T],
+    *,
+    is_dry_run: bool = False,
 ) -> T:
     """Run `work` alone among planners, in one transaction; all of it is written or nothing.
+
+    A dry run does the same work and rolls it back, but for the envelopes of new days.
 
     Queues that it needs are created first, each in a short transaction of its own: an empty queue
     harms nobody, and hundreds created in one transaction exhaust the lock table.
     """
     while True:
         try:
-            with conn.transaction():
+            with conn.transaction(force_rollback=is_dry_run):
                 quota.lock_planner(conn)
-                return work(read_moment(conn, clock))
+                return work(replace(read_moment(conn, clock), is_dry_run=is_dry_run))
         except QueuesMissing as missing:
             for name in missing.names:
                 queue.create(conn, name)
 
 
-def require_queues(conn: psycopg.Connection, environment: str, days: Iterable[date]) -> None:
-    """Raises: QueuesMissing with the queues of `days` that do not exist."""
+def require_queues(conn: psycopg.Connection, moment: Moment, days: Iterable[date]) -> None:
+    """Raises: QueuesMissing with the queues of `days` that do not exist; never in a dry run."""
+    if moment.is_dry_run:
+        return
+    environment = moment.instance.environment
     missing = queue.list_missing(conn, [queue.name_of(environment, day) for day in set(days)])
     if missing:
         raise QueuesMissing(missing)
@@ -124,7 +137,7 @@ def enroll(
     blocks: list[Block] = []
     if new_leads:
         blocks = plan_leads(conn, moment, enrolment, count=len(new_leads), version=version)
-    require_queues(conn, moment.instance.environment, {d for b in blocks for d in b.days})
+    require_queues(conn, moment, {d for b in blocks for d in b.days})
     return _write(conn, moment, enrolment, new_leads, blocks, version=version)
 
 
@@ -224,9 +237,31 @@ def require_campaign_version(conn: psycopg.Connection, campaign: str) -> int:
     return int(row[0])
 
 
+def place(
+    conn: psycopg.Connection,
+    moment: Moment,
+    enrolment: Enrolment,
+    by_day: Mapping[date, Sequence[Address]],
+    *,
+    version: int,
+) -> None:
+    """Write the messages of runs that begin: envelopes, ledger rows, and quota last."""
+    placed = enqueue(conn, moment, by_day, with_email=enrolment.with_email)
+    for day, addresses in by_day.items():
+        ledger.insert_messages(
+            conn,
+            addresses,
+            [placed[address][1] for address in addresses],
+            day=day,
+            campaign=enrolment.campaign,
+            campaign_version=version,
+        )
+    quota.apply(conn, {day: quota.Change(reserved=len(found)) for day, found in by_day.items()})
+
+
 def enqueue(
     conn: psycopg.Connection,
-    environment: str,
+    moment: Moment,
     by_day: Mapping[date, Sequence[Address]],
     *,
     with_email: bool,
@@ -235,9 +270,12 @@ def enqueue(
     """Put envelopes into the queues of their days; address -> (day, envelope id)."""
     placed: dict[Address, tuple[date, int]] = {}
     for day in sorted(by_day):
+        if moment.is_dry_run:  # its queue may not exist, and nobody will read what is rolled back
+            placed.update((address, (day, 0)) for address in by_day[day])
+            continue
         ids = queue.send_batch(
             conn,
-            queue.name_of(environment, day),
+            queue.name_of(moment.instance.environment, day),
             by_day[day],
             with_email=with_email,
             visible_at=visible_at,
@@ -294,15 +332,5 @@ def _write(
     for lead_id, new_lead, days in zip(ids, new_leads, schedules, strict=True):
         for number, day in enumerate(days, start=1):
             by_day[day].append(Address(lead_id, 1, number, new_lead.email))
-    placed = enqueue(conn, moment.instance.environment, by_day, with_email=enrolment.with_email)
-    for day, addresses in by_day.items():
-        ledger.insert_messages(
-            conn,
-            addresses,
-            [placed[address][1] for address in addresses],
-            day=day,
-            campaign=enrolment.campaign,
-            campaign_version=version,
-        )
-    quota.apply(conn, {day: quota.Change(reserved=len(found)) for day, found in by_day.items()})
+    place(conn, moment, enrolment, by_day, version=version)
     return Enrolled(tuple(ids), tuple(schedules), import_id)

@@ -1,7 +1,7 @@
 """The staging table of imports: a function per query."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -43,9 +43,18 @@ def copy_rows(conn: psycopg.Connection, batch: int, rows: Iterable[tuple[object,
 
 
 def clear(conn: psycopg.Connection, batch: int) -> None:
-    """Remove the staged rows of a batch; does nothing on a connection that is lost."""
-    if not conn.closed and not conn.broken:
+    """Remove the staged rows of a batch, if there is a connection left that can.
+
+    In a transaction that has failed there is nothing to do: its end removes them.
+    """
+    has_failed = conn.info.transaction_status == psycopg.pq.TransactionStatus.INERROR
+    if not conn.closed and not conn.broken and not has_failed:
         conn.execute(query("delete_import_rows"), {"batch": batch})
+
+
+def forget_addresses(conn: psycopg.Connection, emails: Collection[str]) -> None:
+    """Remove the staged rows of addresses, whichever import left them."""
+    conn.execute(query("delete_staged_rows"), {"emails": sorted(emails)})
 
 
 def decide(

@@ -25,10 +25,10 @@ from hyperdrip.delivery import Batch, Claimed, Request, Settled
 from hyperdrip.dispatch import Dispatcher, Wave
 from hyperdrip.errors import DatabaseUnavailable, SettingsError
 from hyperdrip.models import Instance, MessageState, WorkerSummary
-from hyperdrip.replanner import stop_leads
 from hyperdrip.rollover import Policy, RolledOver, roll_over
 from hyperdrip.senders import Sender
 from hyperdrip.signals import Stop
+from hyperdrip.standing import stop_leads
 
 log = logging.getLogger("hyperdrip.worker")
 

@@ -12,11 +12,12 @@ from hyperdrip import migrations
 from hyperdrip.client.database import DatabaseMethods
 from hyperdrip.client.leads import LeadMethods
 from hyperdrip.client.running import RunningMethods
+from hyperdrip.client.selections import SelectionMethods
 from hyperdrip.db import converted_errors
 from hyperdrip.settings import Settings, load
 
 
-class Hyperdrip(LeadMethods, RunningMethods, DatabaseMethods):
+class Hyperdrip(LeadMethods, SelectionMethods, RunningMethods, DatabaseMethods):
     """One connection to one database, with its settings. Not for several threads at once."""
 
     @classmethod

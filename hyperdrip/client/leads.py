@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 
-from hyperdrip import leads, ledger, replanner
+from hyperdrip import leads, ledger
 from hyperdrip.client.base import Base
+from hyperdrip.db import query
 from hyperdrip.importing import ImportOptions, Progress, import_file
 from hyperdrip.models import ImportResult, Lead, Message, UndoneImport
-from hyperdrip.replanner import undo_import
 from hyperdrip.scheduler import (
     Moment,
     enroll,
@@ -16,6 +16,7 @@ from hyperdrip.scheduler import (
     refuse_taken,
     require_campaign_version,
 )
+from hyperdrip.standing import undo_import
 
 NO_OPTIONS = ImportOptions()
 
@@ -94,6 +95,16 @@ class LeadMethods(Base):
                 require_campaign_version(conn, campaign)
             return leads.list_leads(conn, status=status, campaign=campaign, limit=limit)
 
+    def list_leads_like(self, start: str, *, limit: int = 50) -> list[tuple[int, str]]:
+        """Leads whose address or `lead_123` begins with `start`: id, address; by address."""
+        with self._session() as conn:
+            return leads.list_leads_like(conn, start, limit=limit)
+
+    def list_campaigns(self) -> list[str]:
+        """The names of all campaigns, by name."""
+        with self._session() as conn:
+            return [name for (name,) in conn.execute(query("list_campaign_names"))]
+
     def require_lead(self, key: str) -> Lead:
         """A lead by `lead_123`, `123` or its address. Raises: NotFoundError."""
         with self._session() as conn:
@@ -103,23 +114,3 @@ class LeadMethods(Base):
         """The messages of a lead's present run, by number."""
         with self._session() as conn:
             return ledger.list_lead_messages(conn, [lead.id])
-
-    def pause_leads(self, keys: Sequence[str], *, reason: str | None = None) -> list[int]:
-        """Pause ACTIVE leads: their days are freed; returns the ids that were paused."""
-        with self._session() as conn:
-            ids = [leads.require_lead(conn, key).id for key in keys]
-            return replanner.pause_leads(conn, self.clock, ids, reason=reason)
-
-    def resume_leads(self, keys: Sequence[str]) -> list[int]:
-        """Resume PAUSED leads from today on; returns the ids that were resumed."""
-        with self._session() as conn:
-            ids = [leads.require_lead(conn, key).id for key in keys]
-            return replanner.resume_leads(
-                conn, self.clock, ids, with_email=self.settings.envelope_email
-            )
-
-    def stop_leads(self, keys: Sequence[str], *, reason: str = "by hand") -> list[int]:
-        """Stop leads for good; returns the ids that were stopped."""
-        with self._session() as conn:
-            ids = [leads.require_lead(conn, key).id for key in keys]
-            return replanner.stop_leads(conn, self.clock, ids, reason=reason)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import psycopg
 import pytest
 
-from hyperdrip import Hyperdrip, limits, queue, replanner
+from hyperdrip import Hyperdrip, limits, queue, standing
 from hyperdrip import instance as instances
 from hyperdrip.errors import ConflictError, InvalidDataError, NoRoomError
 from hyperdrip.scheduler import Enrolment, enroll, in_planner_transaction
@@ -200,14 +200,14 @@ def test_a_paused_lead_frees_its_days_and_resumes_from_today(
     one = drip()
     first = one.add_lead(name="Ada", email="ada@example.com", max_messages=3)
     second = one.add_lead(name="Bob", email="bob@example.com", max_messages=3)
-    assert one.pause_leads([first.key], reason="on holiday") == [first.id]
+    assert one.pause_leads([first.key], reason="on holiday").lead_ids == (first.id,)
     assert [message.day for message in one.list_lead_messages(first)] == [None] * 3
     assert one.require_lead(first.key).next_scheduled_for is None
     assert_audit_ok(conn)
 
     third = one.add_lead(name="Cyd", email="cyd@example.com", max_messages=3)
     assert [message.day for message in one.list_lead_messages(third)] == days_from("2024-01-15", 3)
-    assert one.resume_leads([first.key]) == [first.id]
+    assert one.resume_leads([first.key]).lead_ids == (first.id,)
     assert [message.day for message in one.list_lead_messages(first)] == days_from("2024-01-21", 3)
     assert [message.day for message in one.list_lead_messages(second)] == days_from("2024-01-18", 3)
     assert_audit_ok(conn)
@@ -220,9 +220,9 @@ def test_a_lead_that_resumes_under_way_comes_before_those_that_have_not_begun(
     clock = SetClock()
     (first,) = add_leads(conn, 1, messages=3, clock=clock).lead_ids
     drain(dsn, clock=clock)
-    replanner.pause_leads(conn, clock, [first], reason=None)
+    standing.pause_leads(conn, clock, [first], reason=None)
     add_leads(conn, 3, messages=3, clock=clock)
-    replanner.resume_leads(conn, clock, [first], with_email=True)
+    standing.resume_leads(conn, clock, [first], with_email=True)
     one = drip()
     days = [message.day for message in one.list_lead_messages(one.require_lead(str(first)))]
     assert days == days_from("2024-01-15", 3)
@@ -235,10 +235,10 @@ def test_a_stopped_lead_leaves_its_days_to_others(
     instances.set_daily_max(conn, 1)
     one = drip()
     lead = one.add_lead(name="Ada", email="ada@example.com")
-    assert one.stop_leads([lead.key], reason="replied") == [lead.id]
+    assert one.stop_leads([lead.key], reason="replied").lead_ids == (lead.id,)
     assert count_states(conn) == {"cancelled": 5}
     assert one.quota_today()[0].free == 1
-    assert one.resume_leads([lead.key]) == []
+    assert one.resume_leads([lead.key]).lead_ids == ()
     assert_audit_ok(conn)
 
 
