@@ -1,5 +1,6 @@
-"""PURE: which column of a spreadsheet becomes what of a lead."""
+"""PURE: which column of a spreadsheet becomes what of a lead, and the other way round."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,29 +9,43 @@ from hyperdrip.errors import InvalidDataError
 KNOWN = ("name", "email", "phone", "notes")
 # The columns that an error file adds; a mended one is fed back as it is.
 FAULT = ("line", "column", "value", "reason")
+LONGEST_FIELD_NAME = 60
+# How the columns begin that an export adds: where a lead stands. Importing leaves them out.
+OWN = "hyperdrip "
+# What a spreadsheet takes for a formula, and what looks like one after an export.
+FORMULA = re.compile("'*[=+\\-@\t\r]")
+NUMBERED = re.compile(r"field \d+: (.+)")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Positions of the cells that make up each part of a lead, and each further field."""
+    """Positions of the cells that make up each part of a lead, and each further field.
+
+    `is_export`: the file was written by an export, so what that neutralised is put right.
+    """
 
     header: tuple[str, ...]
     parts: Mapping[str, tuple[int, ...]]
     fields: Mapping[str, tuple[int, ...]]
+    is_export: bool = False
 
     def read(self, cells: Sequence[str]) -> dict[str, str]:
         """The parts of a lead that a row has, by name; several cells are joined by a blank."""
-        return {part: _join(cells, places) for part, places in self.parts.items()}
+        return {part: self._join(cells, places) for part, places in self.parts.items()}
 
     def read_fields(self, cells: Sequence[str]) -> dict[str, str]:
         """The further fields of a row that are not empty."""
-        found = {name: _join(cells, places) for name, places in self.fields.items()}
+        found = {name: self._join(cells, places) for name, places in self.fields.items()}
         return {name: text for name, text in found.items() if text}
 
     def describe(self, part: str) -> tuple[str, tuple[int, ...]]:
         """What the file calls a part or field, and where its cells are."""
         places = self.parts.get(part) or self.fields.get(part) or ()
         return "+".join(self.header[place] for place in places) or part, places
+
+    def _join(self, cells: Sequence[str], places: Sequence[int]) -> str:
+        texts = [restore(cells[place]) if self.is_export else cells[place] for place in places]
+        return texts[0] if len(texts) == 1 else " ".join(filter(None, map(str.strip, texts)))
 
 
 def match(source: str, header: Sequence[str], mapping: Mapping[str, str]) -> Columns:
@@ -39,7 +54,15 @@ def match(source: str, header: Sequence[str], mapping: Mapping[str, str]) -> Col
     A mapping names one column, or several with + between them. Columns that nobody names become
     fields. Raises: InvalidDataError when a column is missing.
     """
-    place_of = {name.lower(): place for place, name in enumerate(header) if name}
+    is_export = any(name.startswith(OWN) for name in header)
+    if is_export:
+        header = [_exported_name(name) for name in header]
+    own = header[: -len(FAULT)] if is_error_file(header) else header
+    # The first of a name counts: in an export a further field may be called like a part.
+    place_of: dict[str, int] = {}
+    for place, name in enumerate(own):
+        if name:
+            place_of.setdefault(name.lower(), place)
     used: set[int] = set()
     parts: dict[str, tuple[int, ...]] = {}
     fields: dict[str, tuple[int, ...]] = {}
@@ -60,11 +83,43 @@ def match(source: str, header: Sequence[str], mapping: Mapping[str, str]) -> Col
                 f"{source!r} has no column {needed!r}; it has: {_list(header)};"
                 f' to say which it is: --map {needed}="COLUMN"'
             )
-    ignored = set(range(len(header) - 4, len(header))) if _is_error_file(header) else set()
-    for place, name in enumerate(header):
-        if name and place not in used and place not in ignored:
-            fields.setdefault(name, (place,))
-    return Columns(tuple(header), parts, fields)
+    for place, name in enumerate(own):
+        if name and place not in used:
+            numbered = NUMBERED.fullmatch(name) if is_export else None
+            fields.setdefault(numbered[1] if numbered else name, (place,))
+    _check_field_names(source, fields)
+    return Columns(tuple(header), parts, fields, is_export)
+
+
+def is_error_file(header: Sequence[str]) -> bool:
+    """Are the last columns those that an error file adds? They are about the row, not of it."""
+    return tuple(name.lower() for name in header[-len(FAULT) :]) == FAULT
+
+
+def export_header(field_names: Sequence[str], own: Sequence[str]) -> list[str]:
+    """The header of an export: the parts of a lead, its fields, and `own` columns.
+
+    A field whose name a header cannot hold as it is gets a number before it: one that is called
+    like another column in some letter case.
+    """
+    taken = set(KNOWN)
+    header = list(KNOWN)
+    for number, name in enumerate(field_names, start=1):
+        is_free = name.lower() not in taken and not NUMBERED.fullmatch(name)
+        is_free = is_free and not name.lower().startswith(OWN)
+        taken.add(name.lower())
+        header.append(neutralise(name) if is_free else f"field {number}: {name}")
+    return [*header, *(f"{OWN}{name}" for name in own)]
+
+
+def neutralise(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula: with an apostrophe before it if need be."""
+    return f"'{text}" if FORMULA.match(text) else text
+
+
+def restore(text: str) -> str:
+    """What a cell was before `neutralise`."""
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
 
 
 def parse_mapping(texts: Sequence[str]) -> dict[str, str]:
@@ -74,8 +129,22 @@ def parse_mapping(texts: Sequence[str]) -> dict[str, str]:
         target, equals, columns = text.partition("=")
         if not equals or not target.strip() or not columns.strip():
             raise InvalidDataError(f'map {text!r} is not of the form email="E-Mail Address"')
+        if target.strip().lower() in {known.lower() for known in mapping}:
+            raise InvalidDataError(
+                f"map {text!r} says a second time what {target.strip()!r} is; join columns with +"
+            )
         mapping[target.strip()] = columns
     return mapping
+
+
+def _check_field_names(source: str, fields: Mapping[str, object]) -> None:
+    """Said once for the file: it would be wrong with every row."""
+    for name in fields:
+        if len(name) > LONGEST_FIELD_NAME:
+            raise InvalidDataError(
+                f"{source!r} has a column whose name is longer than {LONGEST_FIELD_NAME}"
+                f' characters; give it a shorter one: --map SHORT="{name[:200]}"'
+            )
 
 
 def _places(
@@ -98,15 +167,10 @@ def _plain(name: str) -> str:
     return " ".join(name.strip().strip('"').split()).lower()
 
 
-def _is_error_file(header: Sequence[str]) -> bool:
-    return tuple(name.lower() for name in header[-4:]) == FAULT
+def _exported_name(name: str) -> str:
+    """What a column of an export was called; empty for those that are left out."""
+    return "" if name.startswith(OWN) else restore(name)
 
 
 def _list(header: Sequence[str]) -> str:
     return ", ".join(name for name in header if name)[:200] or "nothing"
-
-
-def _join(cells: Sequence[str], places: Sequence[int]) -> str:
-    if len(places) == 1:
-        return cells[places[0]]
-    return " ".join(text for place in places if (text := cells[place].strip()))

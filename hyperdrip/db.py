@@ -16,6 +16,7 @@ from hyperdrip.errors import (
     DatabaseError,
     DatabaseUnavailable,
     HyperdripError,
+    InvalidDataError,
     NotMigratedError,
     SettingsError,
 )
@@ -132,6 +133,10 @@ def converted_errors() -> Iterator[None]:
     except psycopg.OperationalError as e:
         raise DatabaseUnavailable(
             f"the database was lost: {first_line(e)}; try again once it is back"
+        ) from e
+    except UnicodeEncodeError as e:
+        raise InvalidDataError(
+            "a text is not UTF-8 and no database takes it; check what was typed or pasted"
         ) from e
     except psycopg.Error as e:
         raise DatabaseError(f"the database refused: {first_line(e)}") from e

@@ -18,6 +18,7 @@ LONGEST_PHONE = 40
 LONGEST_NOTES = 10_000
 LONGEST_FIELD_NAME = 60
 LONGEST_FIELD = 2_000
+LONGEST_REASON = 200
 LAYOUT = "\n\r\t"
 
 
@@ -40,6 +41,11 @@ def check_new_lead(
         notes=_notes(notes),
         fields={_field_name(key): _field(key, value) for key, value in (fields or {}).items()},
     )
+
+
+def check_reason(reason: str) -> str:
+    """Why somebody pauses or stops a lead. Raises: InvalidDataError for more than a line."""
+    return _one_line("reason", reason, LONGEST_REASON)
 
 
 def phone_key(phone: str | None) -> str | None:
@@ -377,7 +383,7 @@ def _notes(value: str | None) -> str | None:
 
 
 def _field_name(key: str) -> str:
-    name = key.strip()
+    name = re.sub("[ \u00a0]+", " ", key).strip()  # as a column of a spreadsheet is called
     if not name or len(name) > LONGEST_FIELD_NAME or _has_control_characters(name):
         raise InvalidDataError(
             f"field name {name[:60]!r} is empty, longer than {LONGEST_FIELD_NAME} characters,"

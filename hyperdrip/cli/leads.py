@@ -1,5 +1,6 @@
 """add-lead, import, and `leads`."""
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Annotated
 
@@ -67,6 +68,12 @@ def register(app: typer.Typer) -> None:
     )
     command(leads, "list", example="hyperdrip leads list --status ACTIVE")(list_leads)
     command(leads, "show", example="hyperdrip leads show ada@example.com")(show_lead)
+    command(leads, "search", example="hyperdrip leads search northwind")(search_leads)
+    # Late: these modules build on this one.
+    from hyperdrip.cli import exporting, steering
+
+    steering.register(leads)
+    exporting.register(leads)
 
 
 def add_lead(
@@ -136,7 +143,40 @@ def list_leads(
     wanted = check_choice("--status", status, [*LeadStatus]) if status else None
     with run.open() as drip:
         leads = drip.list_leads(status=wanted, campaign=campaign, limit=limit)
+    _print_leads(leads, is_json=json, empty="No leads")
+
+
+def search_leads(
+    run: Invocation,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="A piece of what you remember.")],
+    limit: Limit = 100,
+    json: Json = False,
+) -> None:
+    """Find leads by a piece of their name, address, phone, notes or fields, in any letter case.
+
+    Phones are compared by their digits.
+    """
+    check_limit(limit)
+    if not text.strip():
+        raise typer.BadParameter("TEXT is empty; say what to look for")
+    with run.open() as drip:
+        leads = drip.search_leads(text.strip(), limit=limit)
+    _print_leads(leads, is_json=json, empty="No lead matches")
+
+
+def show_lead(run: Invocation, lead: LeadKey, json: Json = False) -> None:
+    """Show a lead, and each of its messages."""
+    with run.open() as drip:
+        found = drip.require_lead(lead)
+        messages = drip.list_lead_messages(found)
     if json:
+        print_json(lead_json(found, messages))
+    else:
+        _print_lead(found, messages)
+
+
+def _print_leads(leads: Sequence[Lead], *, is_json: bool, empty: str) -> None:
+    if is_json:
         print_json([lead_json(lead) for lead in leads])
         return
     print_table(
@@ -153,19 +193,8 @@ def list_leads(
             )
             for lead in leads
         ],
-        empty="No leads",
+        empty=empty,
     )
-
-
-def show_lead(run: Invocation, lead: LeadKey, json: Json = False) -> None:
-    """Show a lead, and each of its messages."""
-    with run.open() as drip:
-        found = drip.require_lead(lead)
-        messages = drip.list_lead_messages(found)
-    if json:
-        print_json(lead_json(found, messages))
-    else:
-        _print_lead(found, messages)
 
 
 def _print_lead(lead: Lead, messages: list[Message]) -> None:

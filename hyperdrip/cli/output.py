@@ -28,6 +28,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2, default=_plain))
 
 
+def json_line(value: Any) -> str:
+    """A JSON value on one line, without the line break."""
+    return json.dumps(value, ensure_ascii=False, default=_plain)
+
+
 def print_line(text: str) -> None:
     """Print one line of data."""
     print(text)

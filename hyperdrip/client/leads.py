@@ -1,6 +1,6 @@
 """Methods of the library door: leads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 

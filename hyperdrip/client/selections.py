@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 
 import psycopg
 
-from hyperdrip import enrolling, erasing, moving, selections, standing
+from hyperdrip import enrolling, erasing, leads, moving, selections, standing
 from hyperdrip.client.base import Base
 from hyperdrip.db import snapshot
 from hyperdrip.models import Changed, Lead, Selection
@@ -17,6 +17,15 @@ from hyperdrip.scheduler import require_campaign_version
 # Which leads: a selection, or LEADs as commands take them, each of which has to exist.
 Which = Selection | Sequence[str]
 EVERYBODY = Selection()
+
+
+@dataclass(frozen=True)
+class Export:
+    """Leads by id, how many they are, and the names of all the further fields that they have."""
+
+    count: int
+    field_names: tuple[str, ...]
+    leads: Iterator[Lead]
 
 
 class SelectionMethods(Base):
@@ -35,6 +44,7 @@ class SelectionMethods(Base):
         self, which: Which, *, reason: str | None = None, is_dry_run: bool = False
     ) -> Changed:
         """Pause ACTIVE leads: their days are freed."""
+        reason = None if reason is None else leads.check_reason(reason)
         with self._session() as conn:
             ids = self._select(conn, which)
             return standing.pause_leads(conn, self.clock, ids, reason=reason, is_dry_run=is_dry_run)
@@ -57,6 +67,7 @@ class SelectionMethods(Base):
 
         With a reason other than `by hand`, or `by hand: ...`, they can never be enrolled again.
         """
+        reason = leads.check_reason(reason)
         with self._session() as conn:
             ids = self._select(conn, which)
             return standing.stop_leads(conn, self.clock, ids, reason=reason, is_dry_run=is_dry_run)
@@ -119,20 +130,17 @@ class SelectionMethods(Base):
             return selections.search(conn, text, limit=limit)
 
     @contextmanager
-    def export_leads(self, which: Which = EVERYBODY) -> Iterator[tuple[list[str], Iterator[Lead]]]:
-        """The names of all further fields, and the leads by id, read as they are asked for.
-
-        Both from one snapshot, which ends with the context.
-        """
+    def export_leads(self, which: Which = EVERYBODY) -> Iterator[Export]:
+        """Leads to be read one by one, all from one snapshot, which ends with the context."""
         with self._session() as conn:
             selection = self._check_selection(conn, which)
             with snapshot(conn):
-                names = {
-                    name
-                    for ids in selections.stream_ids(conn, selection)
-                    for name in selections.list_field_names(conn, ids)
-                }
-                yield sorted(names), selections.stream_leads(conn, selection)
+                count, names = 0, set[str]()
+                for ids in selections.stream_ids(conn, selection):
+                    count += len(ids)
+                    names.update(selections.list_field_names(conn, ids))
+                found = selections.stream_leads(conn, selection)
+                yield Export(count, tuple(sorted(names)), found)
 
     def _select(self, conn: psycopg.Connection, which: Which) -> list[int]:
         return selections.select_ids(conn, self._check_selection(conn, which))
