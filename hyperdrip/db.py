@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors as pg
+from psycopg import sql
+from psycopg.abc import Params
+from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import RowFactory, TupleRow, tuple_row
 
 from hyperdrip.errors import (
     ConflictError,
@@ -24,6 +29,8 @@ from hyperdrip.errors import (
 OLDEST_SERVER = 140000
 CONNECT_TIMEOUT_SECONDS = 10
 CROWDED_SECONDS = 60
+
+Row = TypeVar("Row")
 
 
 @cache
@@ -73,6 +80,81 @@ def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:
     return conn
 
 
+class _Cursor(psycopg.Cursor[Row]):
+    """A cursor that goes by psycopg's own conversions, whatever its connection goes by."""
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        return psycopg.adapters
+
+
+class _NamedCursor(psycopg.ServerCursor[Row]):
+    """The same, on the server."""
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        return psycopg.adapters
+
+
+class BorrowedConnection:
+    """A connection of somebody else's, with cursors of our own.
+
+    Rows are tuples and values are converted as psycopg does it, whatever row factory, cursors and
+    conversions its owner has set; none of them is changed. It does what our modules ask of a
+    connection, and nothing else.
+    """
+
+    def __init__(self, conn: psycopg.Connection[Any]) -> None:
+        """`conn`: stays open, and stays in the transaction that it is in."""
+        self._conn = conn
+        self.transaction = conn.transaction
+
+    @property
+    def info(self) -> psycopg.ConnectionInfo:
+        """What libpq knows of the connection."""
+        return self._conn.info
+
+    @property
+    def autocommit(self) -> bool:
+        """Does its owner commit each statement?"""
+        return self._conn.autocommit
+
+    @property
+    def closed(self) -> bool:
+        """Is it closed?"""
+        return self._conn.closed
+
+    @property
+    def broken(self) -> bool:
+        """Was it lost?"""
+        return self._conn.broken
+
+    def cursor(
+        self, name: str = "", *, row_factory: RowFactory[Row] | None = None
+    ) -> psycopg.Cursor[Any]:
+        """A cursor whose rows are tuples unless told otherwise; on the server with a `name`."""
+        factory: RowFactory[Any] = row_factory or tuple_row
+        cursor: psycopg.Cursor[Any] = (
+            _NamedCursor(self._conn, name, row_factory=factory)
+            if name
+            else _Cursor(self._conn, row_factory=factory)
+        )
+        # Read as text, dates and times would depend on the owner's DateStyle.
+        cursor.format = psycopg.pq.Format.BINARY
+        return cursor
+
+    def execute(
+        self, statement: str | bytes | sql.SQL | sql.Composed, params: Params | None = None
+    ) -> psycopg.Cursor[TupleRow]:
+        """Execute a statement; the cursor gives its rows as tuples."""
+        return self.cursor().execute(statement, params)
+
+
+def is_in_transaction(conn: psycopg.Connection) -> bool:
+    """Is a transaction open, so that what is done now may still be undone by whoever opened it?"""
+    return conn.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
+
+
 @contextmanager
 def snapshot(conn: psycopg.Connection) -> Iterator[None]:
     """One snapshot for all that is read; in a caller's transaction, whatever that one sees.
@@ -87,14 +169,15 @@ def snapshot(conn: psycopg.Connection) -> Iterator[None]:
 
 
 def require_read_committed(conn: psycopg.Connection) -> None:
-    """Raises: SettingsError for a connection whose transactions keep one snapshot for long.
+    """Raises: SettingsError for a transaction that keeps one snapshot for long.
 
     Planning reads after taking its lock, so each statement needs a snapshot of its own.
     """
     row = conn.execute(query("get_isolation")).fetchone()
     if row is not None and row[0] != "read committed":
         raise SettingsError(
-            f"this connection is {row[0]}; Hyperdrip plans only under read committed"
+            f"this transaction is {row[0]} and Hyperdrip plans only under read committed;"
+            " set transaction isolation level read committed"
         )
 
 
@@ -130,6 +213,14 @@ def converted_errors() -> Iterator[None]:
         raise DatabaseError(f"the database does not allow this: {first_line(e)}") from e
     except pg.UniqueViolation as e:
         raise ConflictError(f"it exists already: {e.diag.message_detail or first_line(e)}") from e
+    except (
+        pg.DeadlockDetected,
+        pg.LockNotAvailable,
+        pg.OutOfMemory,
+        pg.QueryCanceled,
+        pg.SerializationFailure,
+    ) as e:
+        raise DatabaseError(f"the database gave up: {first_line(e)}; try again") from e
     except psycopg.OperationalError as e:
         raise DatabaseUnavailable(
             f"the database was lost: {first_line(e)}; try again once it is back"

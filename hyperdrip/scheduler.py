@@ -13,7 +13,7 @@ import psycopg
 
 from hyperdrip import leads, ledger, queue, quota
 from hyperdrip.clock import Clock, day_of
-from hyperdrip.db import query
+from hyperdrip.db import is_in_transaction, query, require_read_committed
 from hyperdrip.errors import (
     ConflictError,
     InvalidDataError,
@@ -27,6 +27,7 @@ from hyperdrip.planning import Block, Calendar, PastHorizon, Schedule, plan, sma
 from hyperdrip.queue import Address
 
 LONGEST_HORIZON_DAYS = 730
+MOST_QUEUES = 100
 
 T = TypeVar("T")
 
@@ -102,11 +103,30 @@ def in_planner_transaction(
     while True:
         try:
             with conn.transaction(force_rollback=is_dry_run):
+                require_read_committed(conn)
                 quota.lock_planner(conn)
                 return work(replace(read_moment(conn, clock), is_dry_run=is_dry_run))
         except QueuesMissing as missing:
-            for name in missing.names:
-                queue.create(conn, name)
+            create_queues(conn, missing.names)
+
+
+def create_queues(conn: psycopg.Connection, names: Sequence[str]) -> None:
+    """Create queues, each in a short transaction of its own, or in the caller's if one is open.
+
+    A caller's transaction keeps the lock of each queue until it ends, so it takes the planner lock
+    before: nobody who waits for one of these queues holds anything that is needed here.
+
+    Raises: InvalidDataError for more than one transaction should create.
+    """
+    if names and is_in_transaction(conn):
+        if len(names) > MOST_QUEUES:
+            raise InvalidDataError(
+                f"{len(names)} queues are missing and one transaction creates at most"
+                f" {MOST_QUEUES}; outside of a transaction each is created in its own"
+            )
+        quota.lock_planner(conn)
+    for name in names:
+        queue.create(conn, name)
 
 
 def require_queues(conn: psycopg.Connection, moment: Moment, days: Iterable[date]) -> None:

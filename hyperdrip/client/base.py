@@ -2,14 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 
 from hyperdrip import instance as instances
 from hyperdrip import migrations
 from hyperdrip.clock import Clock
-from hyperdrip.db import connect, converted_errors, require_read_committed
+from hyperdrip.db import (
+    BorrowedConnection,
+    connect,
+    converted_errors,
+    is_in_transaction,
+    require_read_committed,
+)
+from hyperdrip.errors import SettingsError
 from hyperdrip.models import Instance
 from hyperdrip.rollover import Policy
 from hyperdrip.scheduler import Enrolment, Moment, read_moment
@@ -28,15 +35,21 @@ class Base:
         settings: Settings | None = None,
         *,
         server: "EmbeddedServer | None" = None,
-        conn: psycopg.Connection | None = None,
+        conn: psycopg.Connection[Any] | None = None,
     ) -> None:
         """Connect to `dsn`, or use `conn`, a connection of the caller's.
 
         With `conn` every method runs inside the transaction that the caller has open, if any, and
-        is undone when the caller rolls back; the connection stays open. `server`: the embedded one
-        behind `dsn`, released on close. `settings`: None reads the environment.
+        is undone when the caller rolls back; with autocommit off it opens one, as any statement
+        does. The connection stays open and as it is. Planner operations hold the planner lock, and
+        the days that they take, until that transaction ends: let it end soon. Change leads that
+        exist before adding others, or a worker may wait for you while you wait for it.
 
-        Raises: DatabaseError and its kin; SettingsError.
+        `server`: the embedded one behind `dsn`, released on close. `settings`: None reads the
+        environment.
+
+        Raises: DatabaseError and its kin; SettingsError, also for a transaction that is not read
+        committed.
         """
         self.settings = settings or load()
         self.clock = Clock(start=self.settings.hyperdrip_now)
@@ -44,9 +57,10 @@ class Base:
         self._server = server
         self._is_borrowed = conn is not None
         if conn is not None:
-            require_read_committed(conn)
-            self._conn = conn
-            with converted_errors():
+            self.dsn = conn.info.dsn
+            self._conn = cast("psycopg.Connection", BorrowedConnection(conn))
+            with converted_errors(), self._conn.transaction():
+                require_read_committed(self._conn)
                 self._check()
         else:
             self._conn = connect(dsn)
@@ -70,8 +84,25 @@ class Base:
 
     @contextmanager
     def _session(self) -> Iterator[psycopg.Connection]:
+        """The connection to work on. In a caller's transaction an error undoes this work alone."""
+        conn = self._conn
         with converted_errors():
-            yield self._conn
+            if self._is_borrowed and not conn.autocommit:
+                # Opens the caller's transaction: one that we open ourselves we would commit, too.
+                require_read_committed(conn)
+            if not self._is_borrowed or not is_in_transaction(conn):
+                yield conn
+                return
+            with conn.transaction():
+                yield conn
+
+    def _refuse_borrowed(self, method: str) -> None:
+        """Raises: SettingsError when the connection is a caller's, for what commits as it goes."""
+        if self._is_borrowed:
+            raise SettingsError(
+                f"{method}() commits as it goes and needs a connection of its own;"
+                " use Hyperdrip.open() in place of Hyperdrip(conn=...)"
+            )
 
     def _check(self) -> None:
         migrations.require_current(self._conn)

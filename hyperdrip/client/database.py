@@ -12,7 +12,8 @@ class DatabaseMethods(Base):
     """Migrating, looking at and resetting the database."""
 
     def migrate(self) -> list[str]:
-        """Create or update the schema; returns what was applied."""
+        """Create or update the schema; returns what was applied. Not on a caller's connection."""
+        self._refuse_borrowed("migrate")
         with self._session() as conn:
             applied = migrations.migrate(
                 conn,
@@ -42,6 +43,7 @@ class DatabaseMethods(Base):
 
     def run_psql(self, arguments: Sequence[str]) -> int:
         """Run psql on the database, at the caller's terminal; returns its exit code."""
+        self._refuse_borrowed("run_psql")
         folder = self._server.bin_folder if self._server is not None else None
         return maintenance.run_psql(self.dsn, arguments, bin_folder=folder)
 
@@ -49,8 +51,9 @@ class DatabaseMethods(Base):
         """Drop everything that Hyperdrip made, data and queues, and migrate anew.
 
         Raises: ConflictError while workers live; SettingsError when the data belongs to another
-        environment.
+        environment, or the connection is a caller's.
         """
+        self._refuse_borrowed("reset")
         with self._session() as conn:
             if migrations.is_migrated(conn):
                 self._check_agreement()

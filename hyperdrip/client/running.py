@@ -35,7 +35,8 @@ class RunningMethods(CalendarMethods):
             return instances.set_paused(conn, is_paused=False)
 
     def roll_over(self) -> RolledOver:
-        """Take care of the open days before today."""
+        """Take care of the open days before today. Not on a caller's connection."""
+        self._refuse_borrowed("roll_over")
         with self._session() as conn:
             return roll_over(conn, self.clock, self._policy())
 
@@ -71,10 +72,11 @@ class RunningMethods(CalendarMethods):
         """Send what is due until stopped, or with `is_drain` until nothing is left today.
 
         `on_start` is called once the worker has rolled over and is about to begin. An explicit
-        DAILY_MAX that differs from the stored one is stored first.
+        DAILY_MAX that differs from the stored one is stored first. Not on a caller's connection.
 
         Raises: SettingsError when the sender is in doubt; DatabaseError and its kin.
         """
+        self._refuse_borrowed("run_worker")
         settings = self.settings
         sender = open_sender(settings.sender)
         with converted_errors():
