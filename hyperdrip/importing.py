@@ -7,6 +7,7 @@
 A failure anywhere leaves nothing. Memory stays flat: rows pass through, and are never held.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,8 @@ from hyperdrip.planning import Block
 from hyperdrip.scheduler import (
     Enrolment,
     Moment,
+    check_enrolment,
+    create_queues,
     in_planner_transaction,
     plan_leads,
     read_moment,
@@ -35,7 +38,9 @@ from hyperdrip.scheduler import (
 from hyperdrip.sheets import Sheet, open_sheet
 
 ROWS_PER_SEND = 20_000
-SHOWN_FAULTS = 20
+LONGEST_VALUE = 2_000
+# Spaces that do not break, as spreadsheets and web pages put between words and digits.
+STRANGE_SPACES = re.compile("[\u00a0\u2007\u202f]")
 
 Progress = Callable[[str, float], None]  # what is being done, and how far: 0 to 1
 
@@ -57,14 +62,6 @@ class ImportOptions:
     is_dry_run: bool = False
 
 
-class _DryRunOver(Exception):
-    """Unwinds the transaction of a dry run."""
-
-    def __init__(self, result: ImportResult) -> None:
-        super().__init__("dry run")
-        self.result = result
-
-
 def import_file(
     conn: psycopg.Connection,
     clock: Clock,
@@ -79,28 +76,31 @@ def import_file(
     Raises: InvalidDataError when it is no such file; NoRoomError; HyperdripError when the error
     file cannot be written. In all these cases nothing was taken.
     """
+    moment = read_moment(conn, clock)
+    check_enrolment(enrolment, moment)
+    require_campaign_version(conn, enrolment.campaign)
     batch = staging.begin(conn)
     try:
-        with (
-            open_sheet(source, encoding=options.encoding, delimiter=options.delimiter) as sheet,
-            FaultFile(options.errors, source, sheet.header) as faults,
-        ):
+        with open_sheet(source, encoding=options.encoding, delimiter=options.delimiter) as sheet:
             columns = match(source, sheet.header, options.mapping)
-            rows = _staged_rows(sheet, columns, faults, on_progress)
-            staged = staging.copy_rows(conn, batch, rows)
-            _prepare_queues(conn, clock, enrolment, staged, is_dry_run=options.is_dry_run)
-            start = replace(
-                enrolment, import_source="standard input" if source == "-" else Path(source).name
-            )
-            job = _Job(
-                conn, batch, start, options, faults, columns, staged, sheet.notes, on_progress
-            )
-            try:
-                return in_planner_transaction(conn, clock, job.run)
-            except _DryRunOver as over:
-                return over.result
+            with FaultFile(options.errors, source, sheet.header) as faults:
+                rows = _staged_rows(sheet, columns, faults, on_progress)
+                staged = staging.copy_rows(conn, batch, rows)
+                if not options.is_dry_run:
+                    _prepare_queues(conn, moment, enrolment, batch, existing=options.existing)
+                start = replace(enrolment, import_source=_name_of(source))
+                job = _Job(
+                    conn, batch, start, options, faults, columns, staged, sheet.notes, on_progress
+                )
+                return in_planner_transaction(conn, clock, job.run, is_dry_run=options.is_dry_run)
     finally:
         staging.clear(conn, batch)
+
+
+def _name_of(source: str) -> str:
+    """What an import is called; the name of a file may be no text at all."""
+    name = "standard input" if source == "-" else Path(source).name
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _staged_rows(
@@ -114,6 +114,8 @@ def _staged_rows(
         except InvalidDataError as error:
             name, places = columns.describe(error.column)
             value = "+".join(cells[place] for place in places)
+            if len(cells) != len(sheet.header):  # what does not fit the columns is not lost
+                value = ",".join(cells)[:LONGEST_VALUE]
             faults.reject(line, cells, column=name, value=value, reason=str(error))
             continue
         kept = Jsonb(cells) if faults.is_wanted else None
@@ -121,11 +123,12 @@ def _staged_rows(
 
 
 def _check(sheet: Sheet, columns: Columns, cells: Sequence[str]) -> NewLead:
-    if len(cells) > len(sheet.header):
-        raise InvalidDataError(f"{len(cells)} cells where the header has {len(sheet.header)}")
-    parts = columns.read(cells)
+    if len(cells) != len(sheet.header):
+        end = "" if len(cells) > len(sheet.header) else ", and the file ends: it seems cut off"
+        raise InvalidDataError(f"{len(cells)} cells where the header has {len(sheet.header)}{end}")
+    parts = {part: STRANGE_SPACES.sub(" ", text) for part, text in columns.read(cells).items()}
     return leads.check_new_lead(
-        name=" ".join(parts["name"].split("\u00a0")),
+        name=parts["name"],
         email=parts["email"],
         phone=parts.get("phone"),
         notes=parts.get("notes"),
@@ -134,23 +137,27 @@ def _check(sheet: Sheet, columns: Columns, cells: Sequence[str]) -> NewLead:
 
 
 def _prepare_queues(
-    conn: psycopg.Connection, clock: Clock, enrolment: Enrolment, rows: int, *, is_dry_run: bool
+    conn: psycopg.Connection,
+    moment: Moment,
+    enrolment: Enrolment,
+    batch: int,
+    *,
+    existing: str,
 ) -> None:
-    """Create the queues of the days that all rows would need, before the transaction begins.
+    """Create the queues of the days that the rows may need, before the transaction begins.
 
     A guess: the transaction finds out again what is missing. An empty queue harms nobody.
     """
-    if is_dry_run or not rows:
+    rows = staging.count_unknown(conn, batch, existing=existing)
+    if not rows:
         return
-    moment = read_moment(conn, clock)
     version = require_campaign_version(conn, enrolment.campaign)
     try:
         blocks = plan_leads(conn, moment, enrolment, count=rows, version=version)
     except NoRoomError:
         return  # fewer rows may fit; if not, it is said then
     names = {queue.name_of(moment.instance.environment, day) for b in blocks for day in b.days}
-    for name in queue.list_missing(conn, names):
-        queue.create(conn, name)
+    create_queues(conn, queue.list_missing(conn, names))
 
 
 @dataclass(frozen=True)
@@ -181,15 +188,15 @@ class _Job:
         count = fates["new"] + fates["enroll"]
         blocks = plan_leads(conn, moment, enrolment, count=count, version=version) if count else []
         by_day = _by_day(blocks)
-        self.faults.forget_left_out()
+        require_queues(conn, moment, by_day)
         for row in staging.list_left_out(conn, self.batch):
             self.faults.leave_out(row, self.columns)
-        result = self._result(fates, by_day, import_id=None)
-        if self.options.is_dry_run:
-            raise _DryRunOver(result)
-        require_queues(conn, moment, by_day)
         self.faults.sync()
-        return self._write(moment, version, blocks, by_day, result)
+        result = self._result(fates, by_day)
+        if not self.options.is_dry_run:
+            result = self._write(moment, version, blocks, by_day, result)
+        self.faults.publish()
+        return result
 
     def _write(
         self,
@@ -238,12 +245,10 @@ class _Job:
         self,
         fates: Mapping[str, int],
         by_day: Mapping[date, Sequence[tuple[int, int, int]]],
-        *,
-        import_id: int | None,
     ) -> ImportResult:
         planned = {day: _count(by_day[day]) for day in sorted(by_day)}
         return ImportResult(
-            import_id=import_id,
+            import_id=None,
             read=self.staged + self.faults.rejected,
             added=fates["new"],
             updated=fates["update"],

@@ -2,14 +2,18 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
 
 from hyperdrip.db import query
 from hyperdrip.planning import Block
+
+IDLE, INTRANS = TransactionStatus.IDLE, TransactionStatus.INTRANS
 
 
 @dataclass(frozen=True)
@@ -43,18 +47,24 @@ def copy_rows(conn: psycopg.Connection, batch: int, rows: Iterable[tuple[object,
 
 
 def clear(conn: psycopg.Connection, batch: int) -> None:
-    """Remove the staged rows of a batch, if there is a connection left that can.
-
-    In a transaction that has failed there is nothing to do: its end removes them.
-    """
-    has_failed = conn.info.transaction_status == psycopg.pq.TransactionStatus.INERROR
-    if not conn.closed and not conn.broken and not has_failed:
-        conn.execute(query("delete_import_rows"), {"batch": batch})
+    """Remove the staged rows of a batch. What stays when that fails, a later import removes."""
+    if not conn.closed and conn.info.transaction_status in (IDLE, INTRANS):
+        with suppress(psycopg.Error), conn.transaction():
+            conn.execute(query("delete_import_rows"), {"batch": batch})
 
 
 def forget_addresses(conn: psycopg.Connection, emails: Collection[str]) -> None:
     """Remove the staged rows of addresses, whichever import left them."""
     conn.execute(query("delete_staged_rows"), {"emails": sorted(emails)})
+
+
+def count_unknown(conn: psycopg.Connection, batch: int, *, existing: str) -> int:
+    """How many rows may get days: those that are not there already, or may begin again."""
+    row = conn.execute(
+        query("count_import_rows_to_plan"), {"batch": batch, "existing": existing}
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def decide(

@@ -52,7 +52,8 @@ def import_leads(
         str | None, typer.Option("--encoding", help="Default: detected.", metavar="NAME")
     ] = None,
     delimiter: Annotated[
-        str | None, typer.Option("--delimiter", help="Default: detected.", metavar="C")
+        str | None,
+        typer.Option("--delimiter", help="A character, or tab; default: detected.", metavar="C"),
     ] = None,
     max_messages: MaxMessages = None,
     campaign: Campaign = "default",
@@ -74,11 +75,13 @@ def import_leads(
     if len(file) != 1:
         raise typer.BadParameter("name one file, - for standard input, or: undo ID")
     existing = check_choice("--existing", existing, EXISTING)
-    if delimiter is not None and len(delimiter) != 1:
-        raise typer.BadParameter(f"--delimiter {delimiter!r} is not a single character")
     from hyperdrip.columns import parse_mapping
     from hyperdrip.importing import ImportOptions
+    from hyperdrip.sheets import can_delimit
 
+    delimiter = "\t" if delimiter in ("\\t", "tab") else delimiter
+    if delimiter is not None and not can_delimit(delimiter):
+        raise typer.BadParameter(f"--delimiter {delimiter!r} is not one character between cells")
     options = ImportOptions(
         mapping=parse_mapping(mapping or []),
         existing=existing,

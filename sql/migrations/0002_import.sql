@@ -2,8 +2,9 @@
 -- before which a lead does not start.
 
 -- An import that is under way. A process that was killed leaves its rows; the next import removes them.
+-- Its number is that of the transaction that begins it, so that not even a sequence moves in a dry run.
 create table hyperdrip.import_batch (
-    id bigint generated always as identity primary key,
+    id bigint primary key default pg_current_xact_id()::text::bigint,
     started_at timestamptz not null default clock_timestamp()
 );
 

@@ -9,6 +9,10 @@ with judged as (
         suppressed.reason as suppressed_because,
         known.id as known_id,
         known.status as known_status,
+        -- The rule of `leads enroll` too: whoever was stopped otherwise wants no more.
+        known.status in ('COMPLETED', 'FAILED')
+        or known.status = 'STOPPED'
+        and known.status_reason ~ '^(by hand(:|$)|import [0-9]+ was undone$)' as may_begin_again,
         known.run as known_run,
         owner.id as owner_id
     from hyperdrip.import_row as staged
@@ -35,9 +39,7 @@ fated as (
                 case
                     when %(existing)s = 'update' and judged.owner_id is null then 'update'
                     when %(existing)s = 'update' then 'rejected'
-                    when
-                        %(existing)s = 'enroll' and judged.known_status in ('COMPLETED', 'FAILED')
-                        then 'enroll'
+                    when %(existing)s = 'enroll' and judged.may_begin_again then 'enroll'
                     else 'duplicate'
                 end
             when judged.owner_id is not null then 'duplicate'
@@ -49,7 +51,7 @@ fated as (
                 then 'suppressed: ' || judged.suppressed_because
             when judged.known_id is not null and %(existing)s = 'enroll'
                 then 'lead_' || judged.known_id || ' is ' || judged.known_status
-            when judged.known_id is not null and judged.owner_id is null
+            when judged.known_id is not null and (%(existing)s = 'skip' or judged.owner_id is null)
                 then 'the same address as lead_' || judged.known_id
             when judged.owner_id is not null
                 then 'the same phone as lead_' || judged.owner_id
