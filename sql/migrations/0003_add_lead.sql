@@ -441,6 +441,7 @@ create function hyperdrip.add_lead(
 language plpgsql volatile
 set search_path = pg_catalog, pg_temp
 set datestyle = 'ISO'
+set standard_conforming_strings = on
 as $$
 declare
     here hyperdrip.instance%rowtype;
