@@ -14,7 +14,9 @@ import psycopg
 import pytest
 
 from hyperdrip import instance as instances
+from hyperdrip import queue
 from hyperdrip.db import connect
+from hyperdrip.delivery import Batch, Request, finish_and_claim
 from hyperdrip.models import Changed, Claim, Selection
 from tests.factories import (
     MONDAY,
@@ -25,6 +27,7 @@ from tests.factories import (
     count_states,
     drain,
     make_worker,
+    show_all,
 )
 from tests.integration.test_selections import Drip, everything
 
@@ -84,7 +87,7 @@ def test_every_command_on_a_thousand_leads_while_four_workers_send(
     clock = SetClock()
     one = drip(SENDER="null")
     one.clock = clock
-    ids = add_leads(conn, LEADS, messages=6, clock=clock).lead_ids
+    ids = add_leads(conn, LEADS, messages=4, clock=clock).lead_ids
     everybody = Selection()
     half = Selection(lead_ids=ids[::2])
     some = Selection(lead_ids=ids[5:400:3])
@@ -136,7 +139,10 @@ def test_every_command_on_a_thousand_leads_while_four_workers_send(
     # Nothing is stuck: what is left goes out in the days to come.
     while "planned" in count_states(conn):
         clock.now += timedelta(days=1)
-        assert drain(dsn, clock=clock).sent
+        for name in queue.list_names(conn):
+            show_all(conn, name)
+        drain(dsn, clock=clock)
+        assert clock.now.date() < MONDAY + timedelta(days=60), "something is stuck"
     assert set(count_states(conn)) == {"sent", "cancelled"}
     assert_audit_ok(conn)
 
@@ -189,6 +195,30 @@ def test_a_resumed_lead_and_those_who_make_room_are_locked_in_one_go_by_id(
             wait_for_a_waiter(conn)
             other.execute(lock, [2])
         assert resuming.result().displaced == 3
+    assert_audit_ok(conn)
+
+
+def test_a_lead_claimed_while_it_was_about_to_be_erased_is_refused(
+    conn: psycopg.Connection[Any], dsn: str, drip: Drip
+) -> None:
+    """The claim is not committed yet when the erasing looks, and is when it goes on."""
+    clock = SetClock()
+    one = drip()
+    add_leads(conn, 2, messages=2, clock=clock)
+    instances.open_day(conn, MONDAY)
+    with closing(connect(dsn)) as other, ThreadPoolExecutor(1) as pool:
+        name = queue.name_of("test", MONDAY)
+        envelopes = queue.read(other, name, vt_seconds=30, quantity=1)
+        with other.transaction():
+            request = Request(envelopes, MONDAY, "null", 1, 30)
+            _, claimed = finish_and_claim(other, clock, "test", batch=Batch(), request=request)
+            assert [claim.lead_id for claim in claimed.claims] == [1]
+            erasing = pool.submit(one.erase_leads, Selection())
+            wait_for_a_waiter(conn)
+        done = erasing.result()
+    assert (done.lead_ids, set(done.refused)) == ((2,), {1})
+    assert count_states(conn) == {"sending": 1, "planned": 1, "cancelled": 2}
+    assert one.require_lead("1").status == "ACTIVE"
     assert_audit_ok(conn)
 
 
