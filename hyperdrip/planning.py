@@ -14,6 +14,7 @@ Two questions are answered here:
 """
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -65,8 +66,8 @@ class Calendar:
     """Free capacity per day. Days that are not listed have the daily maximum free."""
 
     def __init__(self, free: Mapping[date, int], *, daily_max: int) -> None:
-        """`free`: messages that still fit, by day; below 0 counts as 0."""
-        self._free = {day.toordinal(): max(0, room) for day, room in free.items()}
+        """`free`: messages that still fit, by day; below 0: so many too many are there."""
+        self._free = {day.toordinal(): room for day, room in free.items()}
         self._daily_max = daily_max
         self._skip: dict[int, int] = {}
 
@@ -79,7 +80,7 @@ class Calendar:
 
     def free(self, day: date) -> int:
         """Messages that still fit on `day`."""
-        return self._free.get(day.toordinal(), self._daily_max)
+        return max(0, self._free.get(day.toordinal(), self._daily_max))
 
     def take(self, day: date, count: int = 1) -> None:
         """Use room for `count` messages on `day`; there must be that much."""
@@ -90,19 +91,22 @@ class Calendar:
         self._free[number] = left
 
     def give(self, day: date) -> None:
-        """Take a message off `day`. Only before any day after it was searched."""
+        """Take a message off `day`. Only before `next_with_room` has passed it."""
         number = day.toordinal()
         self._free[number] = self._free.get(number, self._daily_max) + 1
 
-    def next_with_room(self, day: date) -> date:
-        """The first day on or after `day` with room for one message."""
+    def next_with_room(self, day: date, *, stop: date | None = None) -> date:
+        """The first day on or after `day` with room for one message, or `stop` before it."""
         start = number = day.toordinal()
+        end = math.inf if stop is None else stop.toordinal()
         passed = []
-        while self._free.get(number, self._daily_max) <= 0:
+        while number < end and self._free.get(number, self._daily_max) <= 0:
             passed.append(number)
             number = self._skip.get(number, number + 1)
         for full in passed:
             self._skip[full] = number
+        if stop is not None and number >= end:
+            return stop
         return day + timedelta(days=number - start)
 
 
@@ -204,9 +208,10 @@ def pull_forward(
         earliest = _not_before(None, previous, lead.delays[place], from_day)
         if place == 0:
             earliest = max(earliest, lead.start_on or earliest)
-        calendar.give(due)
-        day = due if earliest >= due else min(due, calendar.next_with_room(earliest))
-        calendar.take(day)
+        day = calendar.next_with_room(earliest, stop=due) if earliest < due else due
+        if day != due:
+            calendar.take(day)
+            calendar.give(due)
         days.append(day)
     return {lead_id: tuple(days) for lead_id, days in found.items()}
 
