@@ -6,8 +6,8 @@ from datetime import date, timedelta
 
 import psycopg
 
-from hyperdrip import quota
 from hyperdrip.clock import Clock
+from hyperdrip.db import snapshot
 from hyperdrip.errors import InvalidDataError
 from hyperdrip.limits import Change, find_days
 from hyperdrip.models import QuotaDay
@@ -60,7 +60,7 @@ def forecast(
     """
     if not 0 <= add <= MOST_LEADS:
         raise InvalidDataError(f"add={add} is not a number from 0 to {MOST_LEADS}")
-    with conn.transaction():
+    with snapshot(conn):
         moment = read_moment(conn, clock)
         change = Change(daily_max=daily_max)
         change.check(moment)
@@ -71,27 +71,23 @@ def forecast(
         horizon = moment.today + timedelta(days=enrolment.horizon_days)
         question = _Question(add, delays, start, moment, limit)
         blocks = question.answer(calendar, moment.today + timedelta(days=FARTHEST_DAYS))
-        if isinstance(blocks, PastHorizon):
+        found = Forecast(
+            leads=add,
+            messages=add * len(delays),
+            daily_max=limit,
+            horizon=horizon,
+            first_day=None,
+            last_day=None,
+            fits=False,
+            daily_max_that_fits=None,
+            days=tuple(days),
+        )
+        if not isinstance(blocks, PastHorizon):
+            found = _with_blocks(found, blocks, moment.today)
+        if not found.fits:
             fitting = question.smallest_daily_max(conn, horizon)
-            return Forecast(
-                add, add * len(delays), limit, horizon, None, None, False, fitting, tuple(days)
-            )
-        found = _with_blocks(days, blocks, moment.today, limit)
-    planned = [day.day for day in found if day.scheduled]
-    first = min((b.days[0] for b in blocks), default=min(planned, default=None))
-    last = max((b.days[-1] for b in blocks), default=max(planned, default=None))
-    fits = last is None or not add or last <= horizon
-    return Forecast(
-        leads=add,
-        messages=add * len(delays),
-        daily_max=limit,
-        horizon=horizon,
-        first_day=first,
-        last_day=last,
-        fits=fits,
-        daily_max_that_fits=None if fits else question.smallest_daily_max(conn, horizon),
-        days=found,
-    )
+            found = replace(found, daily_max_that_fits=fitting)
+        return found
 
 
 @dataclass(frozen=True)
@@ -108,14 +104,8 @@ class _Question:
         )
 
     def smallest_daily_max(self, conn: psycopg.Connection, horizon: date) -> int | None:
-        counters = quota.list_counters(conn, first_day=self.moment.today)
-
         def calendar_at(limit: int) -> Calendar:
-            free = {
-                day: (limit if own is None else own) - reserved - sent
-                for day, own, reserved, sent in counters
-            }
-            return Calendar(free, daily_max=limit)
+            return find_days(conn, self.moment, Change(daily_max=limit))[1]
 
         return smallest_daily_max(
             calendar_at,
@@ -127,21 +117,26 @@ class _Question:
         )
 
 
-def _with_blocks(
-    days: list[QuotaDay], blocks: list[Block], today: date, daily_max: int
-) -> tuple[QuotaDay, ...]:
-    """Every day from today to the last one with something planned, the blocks included."""
+def _with_blocks(found: Forecast, blocks: list[Block], today: date) -> Forecast:
+    """Add what was planned: every day from today to the last one with something planned."""
     added: Counter[date] = Counter()
     for block in blocks:
         for day in block.days:
             added[day] += block.leads
-    known = {day.day: day for day in days}
-    busy = [day for day, found in known.items() if found.scheduled] + list(added)
-    last = max(busy, default=today)
-    every = [today + timedelta(days=n) for n in range((last - today).days + 1)]
-    blank = QuotaDay(today, daily_max, 0, 0)
-    return tuple(
-        replace(found, day=day, scheduled=found.scheduled + added[day])
-        for day in every
-        for found in [known.get(day, blank)]
+    known = {day.day: day for day in found.days}
+    planned = [day for day, counts in known.items() if counts.scheduled]
+    last = max([*planned, *added], default=today)
+    blank = QuotaDay(today, found.daily_max, 0, 0)
+    asked = added or planned
+    last_day = max(asked, default=None)
+    return replace(
+        found,
+        first_day=min(asked, default=None),
+        last_day=last_day,
+        fits=not added or last_day is None or last_day <= found.horizon,
+        days=tuple(
+            replace(counts, day=day, scheduled=counts.scheduled + added[day])
+            for day in (today + timedelta(days=n) for n in range((last - today).days + 1))
+            for counts in [known.get(day, blank)]
+        ),
     )

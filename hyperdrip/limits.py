@@ -10,6 +10,7 @@ import psycopg
 from hyperdrip import instance as instances
 from hyperdrip import ledger, quota
 from hyperdrip.clock import Clock
+from hyperdrip.db import snapshot
 from hyperdrip.errors import InvalidDataError
 from hyperdrip.models import QuotaDay
 from hyperdrip.planning import Calendar, Remaining, Schedule, pull_forward, replan
@@ -50,7 +51,7 @@ class Preview:
 
 def preview_change(conn: psycopg.Connection, clock: Clock, change: Change) -> Preview:
     """What a change would move; nothing is written, and nobody waits."""
-    with conn.transaction():
+    with snapshot(conn):
         moment = read_moment(conn, clock)
         change.check(moment)
         if not _is_overfull(_days(conn, moment, change)):
@@ -91,7 +92,7 @@ def apply_change(
 
 def preview_pull(conn: psycopg.Connection, clock: Clock) -> Preview:
     """What pulling forward would move; nothing is written."""
-    with conn.transaction():
+    with snapshot(conn):
         moment = read_moment(conn, clock)
         lot = _everybody(conn, moment)
         return _compare(lot, _pulled(conn, moment, lot))
@@ -119,7 +120,7 @@ def find_days(
     """The calendar from today on as it would be after a change, as days and as free room."""
     days = _days(conn, moment, change)
     daily_max = change.daily_max or moment.instance.daily_max
-    if _is_overfull(days):
+    if change != Change() and _is_overfull(days):  # nothing moves by itself
         schedules = _relieved(conn, moment, change, _everybody(conn, moment))
         planned = Counter(day for schedule in schedules.values() for day in schedule)
         known = {day.day: day for day in days}
