@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyperdrip.errors import InvalidDataError
+from hyperdrip.errors import HyperdripError, InvalidDataError
 from hyperdrip.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -90,6 +90,13 @@ class Invocation:
                     f" {stored}, which counts; to change it: hyperdrip quota set default {wanted}"
                 )
             yield drip
+
+    def confirm(self, question: str) -> None:
+        """Ask at the terminal. Raises: HyperdripError unless the answer is yes."""
+        # typer.confirm would write a blank to stdout, where only data belongs.
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise HyperdripError("not confirmed; nothing was changed")
 
     def note(self, text: str) -> None:
         """Write a line for the person at the terminal to stderr, unless quiet."""

@@ -158,7 +158,7 @@ def search_leads(
     """
     check_limit(limit)
     if not text.strip():
-        raise typer.BadParameter("TEXT is empty; say what to look for")
+        raise typer.BadParameter("the text to look for is empty")
     with run.open() as drip:
         leads = drip.search_leads(text.strip(), limit=limit)
     _print_leads(leads, is_json=json, empty="No lead matches")

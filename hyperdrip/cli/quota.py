@@ -188,7 +188,7 @@ def set_quota(
                 f" {'would move' if dry_run else 'move'}; the last one goes on {preview.last_day}"
             )
             if not (dry_run or yes) and run.can_ask:
-                typer.confirm("Go on?", abort=True, err=True)
+                run.confirm("Go on?")
         moved = preview.messages if dry_run else drip.set_limits(change)
         pull = drip.preview_replan() if not dry_run and _is_raised(number, before, days) else None
     if json:

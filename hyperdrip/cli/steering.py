@@ -226,7 +226,7 @@ def _apply(
 def _confirm(run: Invocation, choice: Choice, verb: Verb, count: int) -> None:
     """Ask before more than one lead is changed, and before anything that has no way back.
 
-    Raises: SettingsError where nobody can be asked; typer.Abort.
+    Raises: SettingsError where nobody can be asked; HyperdripError when the answer is no.
     """
     if choice.is_yes or (count == 1 and not verb.is_final):
         return
@@ -238,7 +238,7 @@ def _confirm(run: Invocation, choice: Choice, verb: Verb, count: int) -> None:
     question = f"{verb.name.capitalize()} {count_of(count, 'lead')}"
     if verb.is_final:
         question += " for good"
-    typer.confirm(f"{question}?", abort=True, err=True)
+    run.confirm(f"{question}?")
 
 
 @contextmanager
