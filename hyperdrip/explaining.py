@@ -10,7 +10,7 @@ from psycopg.rows import class_row
 
 from hyperdrip import leads, queue
 from hyperdrip.clock import Clock, day_of
-from hyperdrip.db import query
+from hyperdrip.db import query, snapshot
 from hyperdrip.models import LeadStatus, MessageState
 from hyperdrip.scheduler import Moment, read_moment
 
@@ -60,21 +60,22 @@ class _Facts:
 
 def explain(conn: psycopg.Connection, clock: Clock, key: str) -> Explanation:
     """The one rule that decided today for a lead. Raises: NotFoundError."""
-    lead = leads.require_lead(conn, key)
-    moment = read_moment(conn, clock)
-    with conn.cursor(row_factory=class_row(_Facts)) as cursor:
-        facts = cursor.execute(
-            query("explain_lead"), {"lead_id": lead.id, "today": moment.today}
-        ).fetchone()
-    assert facts is not None
-    real_today = day_of(moment.now, moment.instance.time_zone)
-    rule, text, numbers = (
-        _ended(facts)
-        or _held(facts, moment, real_today)
-        or _in_flight(facts)
-        or _later(facts, moment.today)
-        or _due(conn, facts, moment)
-    )
+    with snapshot(conn):
+        lead = leads.require_lead(conn, key)
+        moment = read_moment(conn, clock)
+        with conn.cursor(row_factory=class_row(_Facts)) as cursor:
+            facts = cursor.execute(
+                query("explain_lead"), {"lead_id": lead.id, "today": moment.today}
+            ).fetchone()
+        assert facts is not None
+        real_today = day_of(moment.now, moment.instance.time_zone)
+        rule, text, numbers = (
+            _ended(facts)
+            or _held(facts, moment, real_today)
+            or _in_flight(facts)
+            or _later(facts, moment.today)
+            or _due(conn, facts, moment)
+        )
     return Explanation(lead.key, rule, text, numbers)
 
 
@@ -170,7 +171,7 @@ def _due(conn: psycopg.Connection, facts: _Facts, moment: Moment) -> Finding:
     if facts.is_in_backoff:
         return (
             "backoff",
-            f"{what} failed {facts.attempts} times and is tried again at"
+            f"{what} could not be delivered (attempt {facts.attempts}) and is tried again at"
             f" {_instant(facts.not_before)}",
             {**numbers, "attempts": facts.attempts, "notBefore": facts.not_before},
         )
