@@ -244,12 +244,17 @@ def get_metrics(conn: psycopg.Connection, name: str) -> dict[str, Any]:
 def list_envelopes(
     conn: psycopg.Connection, name: str, *, is_archive: bool = False
 ) -> list[tuple[int, str | None, int | None, int | None]]:
-    """Every envelope of a queue, or of its archive: id, lead id as written, run, number."""
+    """Every envelope of a queue, or of its archive: id, lead id as written, run, number.
+
+    What is no number is None: anybody can put an envelope into a queue.
+    """
     table = sql.Identifier(f"{'a' if is_archive else 'q'}_{name}")
     return conn.execute(
         sql.SQL(
-            "select msg_id, message->>'leadId', (headers->>'run')::integer,"
-            " (message->>'messageNumber')::integer from pgmq.{table} order by msg_id"
+            "select msg_id, message->>'leadId',"
+            " substring(headers->>'run' from '^[0-9]{{1,9}}$')::integer,"
+            " substring(message->>'messageNumber' from '^[0-9]{{1,9}}$')::integer"
+            " from pgmq.{table} order by msg_id"
         ).format(table=table)
     ).fetchall()
 
