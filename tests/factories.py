@@ -1,11 +1,12 @@
 """What tests are made of: leads by the hundred, a clock that stands still, senders that answer."""
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -23,6 +24,9 @@ from hyperdrip.worker import Options, Worker
 
 MORNING = "2024-01-15T09:00:00Z"
 MONDAY = date(2024, 1, 15)
+DEADLINE_SECONDS = 20.0
+
+T = TypeVar("T")
 
 _numbers = itertools.count(1)
 
@@ -60,6 +64,10 @@ class SetClock(Clock):
         return self.now.astimezone(UTC)
 
 
+class HookFailed(BaseException):
+    """An assertion in a sender's hook: the worker must not take it for a sender that breaks."""
+
+
 class AnsweringSender:
     """Records what it is handed, and answers with what `answer` says of it.
 
@@ -89,11 +97,18 @@ class AnsweringSender:
     ) -> Iterator[tuple[Claim, Outcome]]:
         self.waves.append(len(claims))
         for claim in claims:
-            self.before(claim)
+            self._asserting(self.before, claim)
             if not may_send(claim):
                 return
             self.handed_over.append(claim)
-            yield claim, self.answer(claim)
+            yield claim, self._asserting(self.answer, claim)
+
+    @staticmethod
+    def _asserting(hook: Callable[[Claim], T], claim: Claim) -> T:
+        try:
+            return hook(claim)
+        except AssertionError as error:
+            raise HookFailed from error
 
     @property
     def keys(self) -> list[str]:
@@ -158,6 +173,22 @@ def drain(dsn: str, sender: Sender | None = None, **options: Any) -> WorkerSumma
     """Run a worker until nothing is left to do at its clock's instant; arguments: make_worker."""
     with closing(make_worker(dsn, sender, **options)) as worker:
         return worker.run()
+
+
+def work(dsn: str, sender: Sender | None = None, **options: Any) -> WorkerSummary:
+    """As drain, and without waiting for what comes due within a visibility timeout."""
+    with closing(make_worker(dsn, sender, **options)) as worker:
+        while worker.step():
+            pass
+        return worker.summary()
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    """Wait for a condition; fails when it does not come true in time."""
+    ends = time.monotonic() + DEADLINE_SECONDS
+    while not is_true():
+        assert time.monotonic() < ends, "the condition did not come true in time"
+        time.sleep(0.005)
 
 
 def show_all(conn: psycopg.Connection[Any], queue_name: str) -> None:
