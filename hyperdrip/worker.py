@@ -121,7 +121,7 @@ class Worker:
                     if wait is None or fruitless == FRUITLESS_WAITS:
                         break
                     fruitless += 1
-                    self._nap(wait)
+                    self._await_due(wait)
                 else:
                     self._idle()
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -350,6 +350,19 @@ class Worker:
         waits = [queue.seconds_to_next(self._conn, name) for name in names]
         soon = [wait for wait in waits if wait is not None and wait <= self._options.vt_seconds]
         return max(SHORTEST_NAP_SECONDS, min(soon)) if soon else None
+
+    def _await_due(self, seconds: float) -> None:
+        """Wait for what comes due in `seconds`: no longer than it is there, and not yet due.
+
+        It may be in another worker's hands, who finishes it or gives it back at any moment.
+        """
+        ends = time.monotonic() + seconds
+        wait: float | None = seconds
+        while wait is not None and not self.stop.is_set():
+            self._nap(min(wait, LONGEST_NAP_SECONDS))
+            if wait <= LONGEST_NAP_SECONDS or time.monotonic() >= ends:
+                return
+            wait = self._drain_wait()
 
     def _nap(self, seconds: float) -> None:
         ends = time.monotonic() + seconds
