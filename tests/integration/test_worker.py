@@ -1,6 +1,7 @@
 """The worker's loop: quota, outcomes, fences, spacing, stopping."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -13,7 +14,7 @@ import pytest
 from hyperdrip import Hyperdrip, delivery, dispatch, leads, ledger, queue, replanner
 from hyperdrip import instance as instances
 from hyperdrip.errors import SettingsError
-from hyperdrip.models import Claim, Lead, Message
+from hyperdrip.models import Claim, Lead, Message, WorkerSummary
 from hyperdrip.queue import Address
 from hyperdrip.senders import Failed, Outcome, Retry, Sent, Unknown
 from hyperdrip.senders.console import ConsoleSender
@@ -524,6 +525,26 @@ def test_nothing_is_handed_over_after_its_lease_has_run_out(
     assert other.keys == ["lead_1-1-1", "lead_2-1-1", "lead_3-1-1"]
     assert count_states(conn) == {"sent": 3}
     assert_audit_ok(conn)
+
+
+def test_a_draining_worker_waits_for_another_no_longer_than_that_one_takes(
+    conn: psycopg.Connection, dsn: str
+) -> None:
+    add_leads(conn, 1, messages=1)
+    started = time.monotonic()
+    summaries: list[WorkerSummary] = []
+    # It finds nothing but what the other has in its hands, and may come due in 30 s.
+    stop = WatchedStop(conn)
+    waiting = threading.Thread(target=lambda: summaries.append(drain(dsn, stop=stop)))
+
+    def let_another_wait(_: Claim) -> None:
+        waiting.start()
+        wait_until(lambda: bool(stop.seen))
+
+    assert drain(dsn, AnsweringSender(before=let_another_wait)).sent == 1
+    waiting.join()
+    assert summaries[0].sent == 0
+    assert time.monotonic() - started < 10
 
 
 # Spacing and stopping
