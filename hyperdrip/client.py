@@ -130,8 +130,12 @@ class Hyperdrip:
     # The database
 
     def migrate(self) -> list[str]:
-        """Create or update the schema; returns what was applied."""
+        """Create or update the schema; returns what was applied.
+
+        Raises: SettingsError when the database belongs to another environment.
+        """
         with self._session() as conn:
+            self._check_agreement()
             applied = migrations.migrate(
                 conn,
                 environment=self.settings.hyperdrip_env,
@@ -170,8 +174,7 @@ class Hyperdrip:
         environment.
         """
         with self._session() as conn:
-            if migrations.is_migrated(conn):
-                self._check_agreement()
+            self._check_agreement()
             maintenance.drop_everything(conn)
         self.migrate()
 
@@ -446,16 +449,20 @@ class Hyperdrip:
 
     def _check(self) -> None:
         migrations.require_current(self._conn)
+        instances.require_instance(self._conn)
         self._check_agreement()
 
     def _check_agreement(self) -> None:
-        instance = instances.require_instance(self._conn)
+        """Compare with a database that was migrated to the end; an empty one is nobody's yet."""
+        identity = migrations.get_identity(self._conn)
+        if identity is None:
+            return
         is_zone_set = self.settings.is_explicit("TIMEZONE")
         migrations.check_agreement(
             environment=self.settings.hyperdrip_env,
             time_zone=self.settings.timezone if is_zone_set else None,
-            stored_environment=instance.environment,
-            stored_time_zone=instance.time_zone,
+            stored_environment=identity[0],
+            stored_time_zone=identity[1],
         )
 
     def _enrolment(self, *, campaign: str, max_messages: int | None) -> Enrolment:

@@ -62,6 +62,12 @@ def is_installed(conn: psycopg.Connection) -> bool:
     return bool(found and found[0])
 
 
+def has_schema(conn: psycopg.Connection) -> bool:
+    """Is there a schema of that name, whoever made it?"""
+    found = conn.execute("select to_regnamespace('pgmq') is not null").fetchone()
+    return bool(found and found[0])
+
+
 def get_version(conn: psycopg.Connection) -> str | None:
     """How PGMQ got here: `extension 1.7.0`, `sql` for an install without one, or None."""
     row = conn.execute("select extversion from pg_extension where extname = 'pgmq'").fetchone()
