@@ -1,6 +1,5 @@
 """Fixtures for running commands: on a fresh database, or with an embedded server of their own."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +16,12 @@ from tests.factories import MORNING
 def commands(dsn: str, tmp_path: Path) -> Commands:
     """Commands on the fresh database."""
     return commands_on(dsn, tmp_path)
+
+
+@pytest.fixture
+def within_this_process(commands: Commands) -> None:
+    """Call `commands` within this process: for tests of what is said, not of processes."""
+    commands.is_within = True
 
 
 @pytest.fixture
@@ -41,9 +46,3 @@ def embedded(embedded_folder: Path, tmp_path: Path) -> Iterator[Commands]:
     )
     yield commands
     commands.run("db", "stop")
-
-
-@pytest.fixture
-def is_root() -> bool:
-    """Does this process run as root, and the embedded server therefore as another user?"""
-    return os.geteuid() == 0

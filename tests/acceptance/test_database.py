@@ -29,7 +29,7 @@ def test_migrate_makes_an_empty_database_usable_and_status_says_what_is_there(
     commands = commands_on(
         new_database(is_migrated=False), tmp_path, TIMEZONE="Asia/Tokyo", DAILY_MAX=42
     )
-    before = commands.json("db", "status")
+    before = commands.within.json("db", "status")
     assert before["applied"] == []
     assert before["pending"] == ["0001_schema"]
     assert before["environment"] is None
@@ -41,13 +41,13 @@ def test_migrate_makes_an_empty_database_usable_and_status_says_what_is_there(
         thread.join()
 
     assert commands.run("db", "migrate").out == "Up to date\n"
-    after = commands.json("db", "status")
+    after = commands.within.json("db", "status")
     assert after["pending"] == []
     assert "0001_schema" in after["applied"]
     assert (after["environment"], after["timeZone"], after["dailyMax"], after["paused"]) == (
         *("test", "Asia/Tokyo", 42, False),
     )
-    commands.run("add-lead", "--name", "A", "--email", "a@example.com")
+    commands.within.run("add-lead", "--name", "A", "--email", "a@example.com")
     commands.assert_audit_ok()
 
 
@@ -100,16 +100,16 @@ def test_ctrl_c_in_psql_is_left_to_psql(commands: Commands, conn: psycopg.Connec
 
 
 def test_reset_drops_everything_once_the_name_is_said(commands: Commands, name: str) -> None:
-    commands.run("add-lead", "--name", "A", "--email", "a@example.com")
-    commands.run("quota", "set", "default", "7")
+    commands.within.run("add-lead", "--name", "A", "--email", "a@example.com")
+    commands.within.run("quota", "set", "default", "7")
     refused = commands.run("db", "reset", "--confirm", name.upper(), code=2)
     assert refused.err.endswith("is not the database's name; nothing was dropped\n")
-    assert len(commands.json("leads", "list")) == 1
+    assert len(commands.within.json("leads", "list")) == 1
 
     assert commands.run("db", "reset", "--confirm", name).out == f"Reset {name}\n"
-    assert commands.json("leads", "list") == []
-    assert commands.json("queues", "show", "--all") == []
-    assert commands.json("quota", "today")["dailyMax"] == 100
+    assert commands.within.json("leads", "list") == []
+    assert commands.within.json("queues", "show", "--all") == []
+    assert commands.within.json("quota", "today")["dailyMax"] == 100
     assert commands.json("add-lead", "--name", "A", "--email", "a@example.com")["id"] == "lead_1"
     commands.assert_audit_ok()
 
@@ -118,29 +118,29 @@ def test_reset_leaves_the_queues_of_others_alone(
     commands: Commands, name: str, conn: psycopg.Connection
 ) -> None:
     conn.execute("select pgmq.create('theirs'), pgmq.send('theirs', '{}')")
-    commands.run("add-lead", "--name", "A", "--email", "a@example.com")
+    commands.within.run("add-lead", "--name", "A", "--email", "a@example.com")
     commands.run("db", "reset", "--confirm", name)
     assert conn.execute("select queue_name from pgmq.list_queues()").fetchall() == [("theirs",)]
     assert conn.execute("select count(*) from pgmq.q_theirs").fetchall() == [(1,)]
 
 
 def test_reset_is_refused_while_a_worker_lives(commands: Commands, name: str) -> None:
-    commands.run("add-lead", "--name", "A", "--email", "a@example.com")
+    commands.within.run("add-lead", "--name", "A", "--email", "a@example.com")
     with commands.start("worker") as worker:
         worker.wait_for_line("Drip worker started .*")
         refused = commands.run("db", "reset", "--confirm", name, code=4)
         assert "1 worker(s) live, first console on " in refused.err
         assert f"pid {worker.pid};" in refused.err
-        assert commands.json("db", "status")["liveWorkers"] == 1
+        assert commands.within.json("db", "status")["liveWorkers"] == 1
         worker.send(signal.SIGTERM)
         assert worker.wait().code == 0
-    assert len(commands.json("leads", "list")) == 1
+    assert len(commands.within.json("leads", "list")) == 1
     commands.run("db", "reset", "--confirm", name)
 
 
 @pytest.mark.parametrize("answer", ["right", "wrong", "end of input", "Ctrl-C"])
 def test_reset_asks_for_the_name_at_a_terminal(commands: Commands, name: str, answer: str) -> None:
-    commands.run("add-lead", "--name", "A", "--email", "a@example.com")
+    commands.within.run("add-lead", "--name", "A", "--email", "a@example.com")
     typed = {"right": f"{name}\n", "wrong": "hyperdrip\n", "end of input": "\x04"}
     ours, theirs = pty.openpty()
     with subprocess.Popen(
@@ -165,7 +165,7 @@ def test_reset_asks_for_the_name_at_a_terminal(commands: Commands, name: str, an
 
     assert f"This drops everything that Hyperdrip has in '{name}'." in said
     assert "Traceback" not in said
-    left = len(commands.json("leads", "list"))
+    left = len(commands.within.json("leads", "list"))
     if answer == "right":
         assert (process.returncode, out, left) == (0, f"Reset {name}\n", 0)
     else:

@@ -120,15 +120,28 @@ def guarded(dsn: str, conn: psycopg.Connection, tmp_path: Path) -> Commands:
     return commands
 
 
+@pytest.mark.parametrize("code", [2, 3, 4, 5])
+def test_what_is_refused_is_refused_in_one_line(guarded: Commands, code: int) -> None:
+    rows = [(arguments, pattern) for arguments, its_code, pattern in REFUSED if its_code == code]
+    assert rows
+    for arguments, pattern in rows:
+        ended = guarded.within.run(*arguments, code=code)
+        assert ended.out == ""
+        assert_one_line(ended, pattern)
+    assert len(guarded.within.json("leads", "list")) == 1
+
+
 @pytest.mark.parametrize(
-    ("arguments", "code", "pattern"), REFUSED, ids=[" ".join(row[0]) for row in REFUSED]
+    "arguments",
+    [["nope"], ["leads", "show", "7"], [*LEAD, "there@example.com"], [*LEAD, "nobody"]],
+    ids=["2", "3", "4", "5"],
 )
-def test_what_is_refused_is_refused_in_one_line(
-    guarded: Commands, arguments: list[str], code: int, pattern: str
+def test_a_process_ends_with_the_same_code_and_line(
+    guarded: Commands, arguments: list[str]
 ) -> None:
-    ended = guarded.run(*arguments, code=code)
-    assert ended.out == ""
-    assert_one_line(ended, pattern)
+    ended = guarded.run(*arguments, code=None)
+    assert ended == guarded.within.run(*arguments, code=None)
+    assert ended.code != 0
 
 
 @pytest.mark.parametrize(
@@ -139,7 +152,7 @@ def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(
 ) -> None:
     nowhere = f"postgresql://u:{PASSWORD}@127.0.0.1:1/d"
     commands = commands_on(nowhere, tmp_path, **settings)
-    assert_one_line(commands.run("plan", code=2), pattern)
+    assert_one_line(commands.within.run("plan", code=2), pattern)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +168,7 @@ def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(
 def test_a_database_that_cannot_be_reached_is_named_without_its_password(
     tmp_path: Path, url: str, arguments: list[str]
 ) -> None:
-    ended = commands_on(url, tmp_path).run(*arguments, code=6)
+    ended = commands_on(url, tmp_path).within.run(*arguments, code=6)
     assert_one_line(ended, r"database d on \S+ cannot be reached: .*; check DATABASE_URL and .*")
 
 
@@ -163,7 +176,7 @@ def test_a_database_that_is_not_there_or_not_migrated(
     new_database: Callable[..., str], tmp_path: Path
 ) -> None:
     empty = new_database(is_migrated=False)
-    commands = commands_on(empty, tmp_path)
+    commands = commands_on(empty, tmp_path).within
     for arguments in (["leads", "list"], ["worker", "--drain"], ["audit"], ["rollover"]):
         ended = commands.run(*arguments, code=6)
         assert_one_line(ended, "the database is not migrated yet; run: hyperdrip db migrate")
@@ -185,8 +198,8 @@ def test_a_test_database_refuses_production_and_the_other_way_round(
         ["db", "migrate"],
     )
     production = {"HYPERDRIP_ENV": None, "HYPERDRIP_NOW": None}
-    on_test = commands_on(new_database(), tmp_path, **production)
-    on_production = commands_on(new_database(environment="production"), tmp_path)
+    on_test = commands_on(new_database(), tmp_path, **production).within
+    on_production = commands_on(new_database(environment="production"), tmp_path).within
     for arguments in everything:
         assert_one_line(
             on_test.run(*arguments, code=2),
@@ -205,7 +218,7 @@ def test_another_time_zone_is_refused_and_none_takes_the_database_s_own(
     new_database: Callable[..., str], tmp_path: Path
 ) -> None:
     dsn = new_database(time_zone="America/Los_Angeles")
-    commands = commands_on(dsn, tmp_path)  # 09:00 UTC is 01:00 there
+    commands = commands_on(dsn, tmp_path).within  # 09:00 UTC is 01:00 there
     assert commands.json("quota", "today")["timeZone"] == "America/Los_Angeles"
     early = {"HYPERDRIP_NOW": "2024-01-15T07:59:59Z"}
     assert commands.json("quota", "today", **early)["day"] == "2024-01-14"

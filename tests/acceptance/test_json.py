@@ -7,6 +7,8 @@ import pytest
 
 from tests.acceptance.commands import Commands
 
+pytestmark = pytest.mark.usefixtures("within_this_process")
+
 LEAD_KEYS = [
     "id",
     "name",
@@ -71,6 +73,12 @@ def test_a_lead(commands: Commands, lead: dict[str, Any]) -> None:
     [listed] = commands.json("leads", "list")
     assert list(listed) == LEAD_KEYS
     assert listed == {name: shown[name] for name in LEAD_KEYS}
+
+
+def test_a_process_prints_the_same(commands: Commands, lead: dict[str, Any]) -> None:
+    arguments = ("leads", "show", lead["id"], "--json")
+    commands.is_within = False
+    assert commands.run(*arguments) == commands.within.run(*arguments)
 
 
 @pytest.mark.usefixtures("lead")

@@ -36,13 +36,13 @@ def test_four_leads_under_a_maximum_of_three_get_their_days_and_are_sent_on_them
         )
         days = [message["scheduledDate"] for message in lead["messages"]]
         assert days == (first_five if number < 4 else next_five)
-    embedded.assert_audit_ok()
+    assert embedded.json("audit")["ok"]
 
     sent = []
     for day in (MONDAY + timedelta(days=n) for n in range(10)):
         now = f"{day}T09:00:00Z"
         sent.append(embedded.json("worker", "--drain", HYPERDRIP_NOW=now)["sent"])
-        embedded.assert_audit_ok(HYPERDRIP_NOW=now)
+        assert embedded.json("audit", HYPERDRIP_NOW=now)["ok"]
 
     assert sent == [3, 3, 3, 3, 3, 1, 1, 1, 1, 1]
     leads = embedded.json("leads", "list", HYPERDRIP_NOW="2024-01-24T10:00:00Z")
@@ -92,7 +92,7 @@ def test_names_body_and_log_lines_are_letter_for_letter(
 
 def test_production_queues_have_no_prefix(new_database: Callable[..., str], tmp_path: Path) -> None:
     dsn = new_database(environment="production")
-    commands = commands_on(dsn, tmp_path, HYPERDRIP_ENV=None, HYPERDRIP_NOW=None)
+    commands = commands_on(dsn, tmp_path, HYPERDRIP_ENV=None, HYPERDRIP_NOW=None).within
     lead = commands.json("add-lead", "--name", "A", "--email", "a@example.com")
     first_day = lead["messages"][0]["scheduledDate"]
     assert commands.json("queues", "show")[0]["queue"] == f"drip-messages-{first_day}"
@@ -103,7 +103,7 @@ def test_the_example_uses_only_a_database_of_its_own_and_leaves_nothing_behind(
     commands: Commands, dsn: str, tmp_path: Path
 ) -> None:
     commands.run("add-lead", "--name", "Theirs", "--email", "theirs@example.com")
-    before = commands.run("messages", "list", "--json").out
+    before = commands.within.run("messages", "list", "--json").out
     hostile = {
         "DATABASE_URL": dsn,
         "SENDER": "smtp",
@@ -136,5 +136,5 @@ def test_the_example_uses_only_a_database_of_its_own_and_leaves_nothing_behind(
     [home] = re.findall(r"^\+ home=(/tmp/\S+)$", done.stderr, re.MULTILINE)
     assert not Path(home).exists()
     wait_until(lambda: not list_processes_of(home), "its server and janitor have ended")
-    assert commands.run("messages", "list", "--json", cwd=tmp_path.parent).out == before
+    assert commands.within.run("messages", "list", "--json", cwd=tmp_path.parent).out == before
     assert {path.name for path in tmp_path.iterdir()} == {".env", ".env.test"}

@@ -99,11 +99,11 @@ def test_the_same_lead_added_many_times_at_once_is_added_once(
 def test_8_workers_send_each_message_of_a_queue_of_2000_once_and_exactly_the_quota(
     commands: Commands, conn: psycopg.Connection
 ) -> None:
-    commands.run("quota", "set", "default", "2000")
+    commands.within.run("quota", "set", "default", "2000")
     add_leads(conn, 2000, messages=1)
     # A limit that was lowered at this very moment: the claim is all that stands before it.
     conn.execute("update hyperdrip.instance set daily_max = 1700")
-    commands.run("pause")
+    commands.within.run("pause")
 
     with ExitStack() as stack:
         # Two send in waves, six one by one: these are slow enough to meet all the others.
@@ -120,11 +120,11 @@ def test_8_workers_send_each_message_of_a_queue_of_2000_once_and_exactly_the_quo
             )
             for number in range(8)
         ]
-        wait_until(lambda: commands.json("db", "status")["liveWorkers"] == 8, "all 8 live")
-        commands.run("resume")
+        wait_until(lambda: commands.within.json("db", "status")["liveWorkers"] == 8, "all 8 live")
+        commands.within.run("resume")
         wait_until(lambda: count_states(conn) == {"sent": 1700, "planned": 300}, "the quota left")
         assert _sent_today(conn) == 1700
-        commands.run("quota", "set", "2024-01-15", "2000")
+        commands.within.run("quota", "set", "2024-01-15", "2000")
         wait_until(lambda: count_states(conn) == {"sent": 2000}, "the rest left")
         summaries = [_stop(worker) for worker in workers]
         handed_over = [email for worker in workers for email in _handed_over(worker)]

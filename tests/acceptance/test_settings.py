@@ -9,6 +9,8 @@ import pytest
 
 from tests.acceptance.commands import Commands, commands_on
 
+pytestmark = pytest.mark.usefixtures("within_this_process")
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -42,7 +44,7 @@ def test_each_environment_has_its_own_file_and_no_file_chooses_it(
 ) -> None:
     (tmp_path / ".env").write_text("HYPERDRIP_ENV=test\nDAILY_MAX=1\n")
     (tmp_path / ".env.test").write_text("HYPERDRIP_ENV=production\nDAILY_MAX=2\n")
-    test = commands_on(new_database(), tmp_path)
+    test = commands_on(new_database(), tmp_path).within
     assert "DAILY_MAX=2 is set" in test.run("plan").err
     production = commands_on(
         new_database(environment="production"), tmp_path, HYPERDRIP_ENV=None, HYPERDRIP_NOW=None

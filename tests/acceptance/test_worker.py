@@ -58,7 +58,7 @@ def test_the_console_sender_says_that_it_delivers_nothing_and_the_null_sender_ke
     ]
     assert sorted(said[3:]) == sorted(
         f"Lead {lead['email']} completed drip campaign (1/1 messages)"
-        for lead in commands.json("leads", "list")
+        for lead in commands.within.json("leads", "list")
     )
 
 
@@ -70,11 +70,11 @@ def test_a_paused_instance_sends_nothing_until_it_is_resumed(
     drained = commands.run(*AT_ONCE)
     assert drained.err.splitlines()[-1] == "Paused, 3 waiting; to go on: hyperdrip resume"
     assert drained.out == "0 sent, 3 waiting\n"
-    assert commands.json("db", "status")["paused"] is True
+    assert commands.within.json("db", "status")["paused"] is True
 
     with commands.start("worker", "--poll-interval", "50", "--message-delay", "0") as worker:
         worker.wait_for_line("Drip worker started .*")
-        assert commands.run("resume").out == "Resumed\n"
+        assert commands.within.run("resume").out == "Resumed\n"
         worker.wait_for_line("Lead .* completed .*")
     assert count_states(conn) == {"sent": 3}
 
@@ -105,8 +105,8 @@ def test_a_missed_day_is_rolled_over_by_the_next_worker_or_by_hand(
         ["2024-01-15", "2024-01-16"],
     )
     commands.assert_audit_ok(**two_days_on)
-    assert commands.json(*AT_ONCE, **two_days_on)["sent"] == 3
-    assert {lead["status"] for lead in commands.json("leads", "list")} == {"COMPLETED"}
+    assert commands.within.json(*AT_ONCE, **two_days_on)["sent"] == 3
+    assert {lead["status"] for lead in commands.within.json("leads", "list")} == {"COMPLETED"}
 
 
 def test_a_clock_that_goes_back_sends_nothing_and_rolls_nothing_over(
@@ -114,7 +114,7 @@ def test_a_clock_that_goes_back_sends_nothing_and_rolls_nothing_over(
 ) -> None:
     add_leads(conn, 3)
     tomorrow = {"HYPERDRIP_NOW": "2024-01-16T09:00:00Z"}
-    assert commands.json(*AT_ONCE, **tomorrow)["sent"] == 3
+    assert commands.within.json(*AT_ONCE, **tomorrow)["sent"] == 3
     back = commands.run(*AT_ONCE)
     assert "The clock stands before a day already opened; nothing is claimed\n" in back.err
     assert back.out.startswith("0 sent")
@@ -125,12 +125,12 @@ def test_a_clock_that_goes_back_sends_nothing_and_rolls_nothing_over(
 def test_fifty_full_days_and_one_missed_delay_nobody_by_more_than_a_day(
     commands: Commands, conn: psycopg.Connection
 ) -> None:
-    commands.run("quota", "set", "default", "20")
+    commands.within.run("quota", "set", "default", "20")
     planned = add_leads(conn, 200, messages=5).schedules  # 50 full days
     last_day = {n: days[-1] for n, days in enumerate(planned, start=1)}
     for day in (0, 1, 3):  # the third day is missed
         now = f"{MONDAY + timedelta(days=day)}T09:00:00Z"
-        assert commands.json(*AT_ONCE, "--sender", "null", HYPERDRIP_NOW=now)["sent"] == 20
+        assert commands.within.json(*AT_ONCE, "--sender", "null", HYPERDRIP_NOW=now)["sent"] == 20
     commands.assert_audit_ok(HYPERDRIP_NOW="2024-01-18T10:00:00Z")
 
     under_way = [
@@ -142,6 +142,6 @@ def test_fifty_full_days_and_one_missed_delay_nobody_by_more_than_a_day(
     ]
     assert len(under_way) >= 20
     assert all(last <= last_day[lead_id] + timedelta(days=1) for lead_id, last in under_way)
-    days = commands.json("plan", HYPERDRIP_NOW="2024-01-18T10:00:00Z")
+    days = commands.within.json("plan", HYPERDRIP_NOW="2024-01-18T10:00:00Z")
     assert max(day["scheduled"] + day["sent"] for day in days) == 20
     assert sum(day["scheduled"] for day in days) == 1000 - 60

@@ -75,7 +75,7 @@ class Stuck:
 
 def add_wave(commands: Commands, conn: psycopg.Connection) -> None:
     """500 leads for today, with addresses so long that their lines fill a pipe."""
-    commands.run("quota", "set", "default", "1500")
+    commands.within.run("quota", "set", "default", "1500")
     add_leads(conn, 500, messages=1)
     conn.execute(
         "update hyperdrip.lead set email = 'n' || id || '@' || repeat('word.', 40) || 'example.com'"
@@ -102,24 +102,24 @@ def test_a_worker_killed_ten_seconds_before_midnight_leaves_nothing_stranded(
 
     for day in (16, 17, 18):
         now = {"HYPERDRIP_NOW": f"2024-01-{day}T00:00:05Z"}
-        lines += handed_over(commands.run("worker", "--drain", **now).err)
+        lines += handed_over(commands.within.run("worker", "--drain", **now).err)
         commands.assert_audit_ok(**now)
 
     again = 1 if policy == "resend" else 0
     assert Counter(lines)[killed_with, 1] == 1 + again
     assert len(set(lines)) == 6
     assert len(lines) == 6 + again
-    unknown = commands.json("messages", "list", "--state", "unknown")
+    unknown = commands.within.json("messages", "list", "--state", "unknown")
     assert [(row["email"], row["number"]) for row in unknown] == [(killed_with, 1)][again:]
-    leads = commands.json("leads", "list")
+    leads = commands.within.json("leads", "list")
     assert {(lead["status"], lead["messageCount"]) for lead in leads} == {("COMPLETED", 2)}
-    assert {queue["length"] for queue in commands.json("queues", "show", "--all")} == {0}
+    assert {queue["length"] for queue in commands.within.json("queues", "show", "--all")} == {0}
 
 
 def test_a_wave_killed_in_flight_is_unknown_as_a_whole_and_never_sent_again_with_hold(
     commands: Commands, conn: psycopg.Connection, new_conn: Connect
 ) -> None:
-    commands.run("quota", "set", "default", "600")
+    commands.within.run("quota", "set", "default", "600")
     add_leads(conn, 600, messages=1)
     with held_in_flight(new_conn), commands.start(*AT_ONCE) as worker:
         wait_until(lambda: len(handed_over(worker.err)) == 500, "a wave is out")
@@ -128,7 +128,7 @@ def test_a_wave_killed_in_flight_is_unknown_as_a_whole_and_never_sent_again_with
         lines = handed_over(worker.err)
     show_all(conn, QUEUE)
 
-    drained = commands.run(*AT_ONCE, ON_UNKNOWN="hold")
+    drained = commands.within.run(*AT_ONCE, ON_UNKNOWN="hold")
 
     lines += handed_over(drained.err)
     assert drained.out == "100 sent, 500 unknown\n"
@@ -146,7 +146,7 @@ def test_a_worker_killed_while_it_waits_leaves_nothing_unknown(
         worker.send(signal.SIGKILL)
         worker.wait()
         lines = handed_over(worker.err)
-    lines += handed_over(commands.run(*AT_ONCE, ON_UNKNOWN="hold").err)
+    lines += handed_over(commands.within.run(*AT_ONCE, ON_UNKNOWN="hold").err)
     assert len(lines) == len(set(lines)) == 3
     assert count_states(conn) == {"sent": 3}
 
@@ -155,7 +155,7 @@ def test_a_worker_killed_while_it_waits_leaves_nothing_unknown(
 def test_kills_at_any_moment_lose_nothing_repeat_nothing_and_leave_one_unknown_each_at_most(
     commands: Commands, conn: psycopg.Connection
 ) -> None:
-    commands.run("quota", "set", "default", "400")
+    commands.within.run("quota", "set", "default", "400")
     add_leads(conn, 400, messages=1)
     commands.settings |= {"ON_UNKNOWN": "hold", "WORKER_MESSAGE_DELAY": 1}
     lines: list[tuple[str, int]] = []
@@ -170,7 +170,7 @@ def test_kills_at_any_moment_lose_nothing_repeat_nothing_and_leave_one_unknown_e
                 kills += 1
                 lines += handed_over(worker.err)
         show_all(conn, QUEUE)
-    lines += handed_over(commands.run(*AT_ONCE).err)
+    lines += handed_over(commands.within.run(*AT_ONCE).err)
 
     states = count_states(conn)
     assert set(states) <= {"sent", "unknown"}
@@ -199,10 +199,10 @@ def test_the_first_sigterm_finishes_what_left_and_gives_the_rest_of_the_wave_bac
     assert 0 < len(lines) < 500
     assert (ended.json["sent"], ended.json["unknown"]) == (len(lines), 0)
     assert count_states(conn) == {"sent": len(lines), "planned": 500 - len(lines)}
-    [queue] = commands.json("queues", "show")
+    [queue] = commands.within.json("queues", "show")
     assert queue["visible"] == queue["length"] == 500 - len(lines)
     assert_audit_ok(conn)
-    lines += handed_over(commands.run(*AT_ONCE).err)
+    lines += handed_over(commands.within.run(*AT_ONCE).err)
     assert len(lines) == len(set(lines)) == 500
 
 
@@ -219,7 +219,7 @@ def test_the_first_signal_waits_for_the_finish_of_what_left(
         ended = worker.wait()
     assert (ended.code, ended.json["sent"], ended.json["unknown"]) == (0, 3, 0)
     assert count_states(conn, MONDAY) == {"sent": 3}
-    assert commands.json("db", "status")["liveWorkers"] == 0
+    assert commands.within.json("db", "status")["liveWorkers"] == 0
     assert_audit_ok(conn)
 
 
@@ -236,7 +236,7 @@ def test_the_second_signal_stops_at_once_and_the_next_worker_picks_up_the_pieces
     assert ended.code == 1
     assert "Traceback" not in ended.err
     show_all(conn, QUEUE)
-    assert commands.run(*AT_ONCE, ON_UNKNOWN="hold").out == "0 sent, 3 unknown\n"
+    assert commands.within.run(*AT_ONCE, ON_UNKNOWN="hold").out == "0 sent, 3 unknown\n"
     assert_audit_ok(conn)
 
 
@@ -264,14 +264,14 @@ def test_a_worker_that_stood_still_past_its_lease_changes_nothing_that_another_o
     commands.settings |= {"ON_UNKNOWN": policy, "VISIBILITY_TIMEOUT": 1}
     with stuck_worker(commands, *AT_ONCE) as stuck:
         show_all(conn, QUEUE)
-        others = handed_over(commands.run(*AT_ONCE).err)
+        others = handed_over(commands.within.run(*AT_ONCE).err)
         settled = count_states(conn)
         assert settled == ({"unknown": 500} if policy == "hold" else {"sent": 500})
         lines = handed_over(stuck.read_on())
         assert stuck.running.wait().code == 0
 
     assert_audit_ok(conn)
-    lines += handed_over(commands.run(*AT_ONCE).err)
+    lines += handed_over(commands.within.run(*AT_ONCE).err)
     assert_audit_ok(conn)
     if policy == "hold":  # what had left is known to have left now
         assert others == []
@@ -286,7 +286,7 @@ def test_an_import_that_commits_just_after_midnight_is_sent_on_the_new_day(
     commands: Commands, conn: psycopg.Connection, new_conn: Connect
 ) -> None:
     add_leads(conn, 1, messages=3)
-    assert commands.json(*AT_ONCE)["sent"] == 1
+    assert commands.within.json(*AT_ONCE)["sent"] == 1
     (commands.folder / "late.csv").write_text("name,email\nLate,late@example.com\n")
     arguments = ("import", "late.csv", "--max-messages", "3", "--json")
     new_day = {"HYPERDRIP_NOW": "2024-01-16T00:00:05Z"}
@@ -296,17 +296,17 @@ def test_an_import_that_commits_just_after_midnight_is_sent_on_the_new_day(
             # The import has written its first days and waits for the last one's queue.
             holder.execute('lock table pgmq."q_test-drip-messages-2024-01-17" in share mode')
             wait_until(lambda: is_waiting(conn), "the import waits")
-            opened = commands.json(*AT_ONCE, **new_day)
+            opened = commands.within.json(*AT_ONCE, **new_day)
             assert (opened["sent"], opened["rolledOver"]) == (1, 0)
         ended = importing.wait()
     assert ended.code == 0
     assert ended.json["firstDay"] == "2024-01-15"
 
-    drained = commands.run(*AT_ONCE, **new_day)
+    drained = commands.within.run(*AT_ONCE, **new_day)
     assert handed_over(drained.err) == [("late@example.com", 1)]
     for day in (17, 18):
         now = {"HYPERDRIP_NOW": f"2024-01-{day}T09:00:00Z"}
-        commands.run(*AT_ONCE, **now)
+        commands.within.run(*AT_ONCE, **now)
         commands.assert_audit_ok(**now)
     assert count_states(conn) == {"sent": 6}
-    assert {queue["length"] for queue in commands.json("queues", "show", "--all")} == {0}
+    assert {queue["length"] for queue in commands.within.json("queues", "show", "--all")} == {0}
