@@ -201,26 +201,48 @@ def commands_on(dsn: str, folder: Path, **settings: object) -> Commands:
 
 def _call_main(arguments: Sequence[str], environment: dict[str, str], folder: Path) -> Ended:
     """Call the entry point as a process of its own would, and put everything back after it."""
-    logger = logging.getLogger("hyperdrip")
-    before = logger.handlers, logger.propagate, logger.level
     out, err = io.StringIO(), io.StringIO()
-    try:
-        with (
-            patch.dict(os.environ, environment, clear=True),
-            patch.object(sys, "argv", ["hyperdrip", *arguments]),
-            patch.object(sys.modules["__main__"], "__package__", ""),  # it tells usage our name
-            chdir(folder),
-            redirect_stdout(out),
-            redirect_stderr(err),
-        ):
+    with (
+        patch.dict(os.environ, environment, clear=True),
+        patch.object(sys, "argv", ["hyperdrip", *arguments]),
+        patch.object(sys.modules["__main__"], "__package__", ""),  # it tells usage our name
+        chdir(folder),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        _logger_as_it_was(),
+        _deadline(),
+    ):
+        try:
             main()
-    except SystemExit as ended:
-        code = ended.code
-    finally:
-        logger.handlers, logger.propagate, level = before
-        logger.setLevel(level)
+        except SystemExit as ended:
+            code = ended.code
     assert isinstance(code, int)
     return Ended(code, out.getvalue(), err.getvalue())
+
+
+@contextmanager
+def _logger_as_it_was() -> Iterator[None]:
+    logger = logging.getLogger("hyperdrip")
+    before = logger.handlers, logger.propagate, logger.level
+    yield
+    logger.handlers, logger.propagate, level = before
+    logger.setLevel(level)
+
+
+@contextmanager
+def _deadline() -> Iterator[None]:
+    """Break off what hangs."""
+
+    def on_alarm(_number: int, _frame: object) -> None:
+        raise TimeoutError(f"the command did not end within {DEADLINE_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, on_alarm)
+    signal.setitimer(signal.ITIMER_REAL, DEADLINE_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def list_processes_of(word: str) -> list[str]:
