@@ -1,7 +1,7 @@
 """When the day changes: nothing is dropped, sent twice, or left where nobody reads."""
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import date, datetime, timedelta
 
@@ -167,33 +167,53 @@ def test_a_message_in_backoff_over_midnight_keeps_its_backoff(
 def test_an_import_that_commits_just_after_midnight_strands_nothing(
     conn: psycopg.Connection, dsn: str, is_day_known: bool
 ) -> None:
+    prepare_monday(conn, dsn, is_day_known=is_day_known)
+    sender = AnsweringSender()
+    with (
+        ThreadPoolExecutor(1) as pool,
+        psycopg.connect(dsn, autocommit=True) as importing,
+        importing.transaction(),
+    ):
+        import_on_monday(importing)
+        other = pool.submit(work, dsn, sender, clock=SetClock(AFTER))
+        # Tuesday is opened while the import still is; closing Monday has to wait for it.
+        wait_until(lambda: instances.require_instance(conn).newest_day == TUESDAY)
+        wait_until(lambda: is_anybody_waiting(conn) if is_day_known else other.done())
+    other.result()
+    assert_nothing_stranded(conn, dsn, sender)
+
+
+def test_an_import_for_a_day_that_is_closed_before_it_is_written_strands_nothing(
+    conn: psycopg.Connection, dsn: str
+) -> None:
+    prepare_monday(conn, dsn, is_day_known=True)
+    sender = AnsweringSender()
+    with psycopg.connect(dsn, autocommit=True) as importing, importing.transaction():
+        quota.lock_planner(importing)
+        moment = read_moment(importing, SetClock(BEFORE))
+        work(dsn, sender, clock=SetClock(AFTER))
+        assert open_days(conn) == []
+        enroll(importing, moment, new_leads(10), Enrolment(max_messages=2))
+    assert_nothing_stranded(conn, dsn, sender)
+
+
+def prepare_monday(conn: psycopg.Connection, dsn: str, *, is_day_known: bool) -> None:
     for offset in range(3):
         queue.create(conn, queue.name_of("test", MONDAY + timedelta(days=offset)))
     if is_day_known:
         add_leads(conn, 1, messages=1)
         drain(dsn, clock=SetClock(BEFORE))
-    sender = AnsweringSender()
-    summaries = []
 
-    def work_after_midnight() -> None:
-        summaries.append(work(dsn, sender, clock=SetClock(AFTER)))
 
-    with psycopg.connect(dsn, autocommit=True) as importing:
-        with importing.transaction():
-            quota.lock_planner(importing)
-            moment = read_moment(importing, SetClock(BEFORE))
-            enroll(importing, moment, new_leads(10), Enrolment(max_messages=2))
-            other = threading.Thread(target=work_after_midnight)
-            other.start()
-            # Tuesday is opened while the import still is; closing Monday has to wait for it.
-            wait_until(lambda: instances.require_instance(conn).newest_day == TUESDAY)
-            if is_day_known:
-                wait_until(lambda: is_anybody_waiting(conn))
-            else:
-                other.join()
-        other.join()
-    late = work(dsn, sender, clock=SetClock(AFTER))
-    assert sum(summary.rolled_over for summary in [*summaries, late]) == 10
+def import_on_monday(conn: psycopg.Connection) -> None:
+    quota.lock_planner(conn)
+    moment = read_moment(conn, SetClock(BEFORE))
+    enroll(conn, moment, new_leads(10), Enrolment(max_messages=2))
+
+
+def assert_nothing_stranded(conn: psycopg.Connection, dsn: str, sender: AnsweringSender) -> None:
+    """The ten leads have their first message on Tuesday and the second a day later."""
+    work(dsn, sender, clock=SetClock(AFTER))
     assert len(set(sender.keys)) == len(sender.keys) == 10
     assert count_states(conn, TUESDAY) == {"sent": 10}
     assert count_states(conn, TUESDAY + timedelta(days=1)) == {"planned": 10}
@@ -237,6 +257,23 @@ def test_a_clock_that_goes_back_claims_nothing_and_rolls_nothing_over(
         assert (days_of(conn, 3), open_days(conn), envelope_ids(conn, MONDAY_QUEUE)) == before
     assert "The clock stands before a day already opened; nothing is claimed" in caplog.messages
     assert instances.require_instance(conn).newest_day == date(2024, 1, 17)
+    assert_audit_ok(conn)
+
+
+def test_a_day_opened_by_another_host_ends_the_claims_of_one_whose_clock_is_behind(
+    conn: psycopg.Connection, dsn: str
+) -> None:
+    add_leads(conn, 5, messages=1)
+
+    def open_tuesday(_: Claim) -> None:
+        instances.open_day(conn, TUESDAY)
+
+    sender = AnsweringSender(before=open_tuesday, wave_size=2)
+    summary = work(dsn, sender, clock=SetClock(BEFORE))
+    # The wave that was claimed before is Monday's; nothing is claimed after.
+    assert (summary.sent, sender.waves) == (2, [2])
+    assert count_states(conn, MONDAY) == {"sent": 2, "planned": 3}
+    assert work(dsn, AnsweringSender(), clock=SetClock(AFTER)).sent == 3
     assert_audit_ok(conn)
 
 

@@ -16,7 +16,6 @@ from hyperdrip import instance as instances
 from hyperdrip.db import connect
 from hyperdrip.models import WorkerSummary
 from hyperdrip.rollover import Policy
-from hyperdrip.senders.null import NullSender
 from hyperdrip.signals import Stop
 from tests.factories import (
     MONDAY,
@@ -267,31 +266,3 @@ def test_a_storm_of_planners_and_workers_has_no_deadlock_and_breaks_no_promise(
         )
     }
     assert all(token <= tokens[key] for key, token in fences)
-
-
-def test_a_day_closed_while_somebody_plans_for_it_is_open_again(
-    conn: psycopg.Connection, dsn: str
-) -> None:
-    """Rollover closes yesterday again and again while a planner with a slow clock fills it."""
-    for offset in range(2):
-        queue.create(conn, queue.name_of("test", MONDAY + timedelta(days=offset)))
-    late = SetClock("2024-01-15T23:59:59Z")
-    early = SetClock("2024-01-16T00:00:01Z")
-    is_over = threading.Event()
-
-    def roll_over_until_over() -> None:
-        with closing(connect(dsn)) as own:
-            while not is_over.is_set():
-                rollover.roll_over(own, early, Policy())
-
-    rolling = threading.Thread(target=roll_over_until_over)
-    rolling.start()
-    try:
-        for _ in range(30):
-            add_leads(conn, 1, messages=1, clock=late)
-    finally:
-        is_over.set()
-        rolling.join()
-    assert drain(dsn, NullSender(), clock=early).sent == 30
-    assert count_states(conn, MONDAY) == {}
-    assert_audit_ok(conn)

@@ -3,10 +3,11 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from itertools import pairwise
+from typing import ClassVar
 
 import psycopg
 import pytest
@@ -292,6 +293,18 @@ def test_addresses_stay_out_of_the_log_when_they_are_to(
     assert "user@example.com" not in caplog.text
 
 
+@pytest.mark.parametrize("status", ["PAUSED", "STOPPED", "FAILED", "COMPLETED"])
+def test_only_active_leads_are_written_to_whoever_changed_the_status(
+    conn: psycopg.Connection, dsn: str, status: str
+) -> None:
+    """Somebody's own SQL may change the status alone: that is enough to silence a lead."""
+    silenced, active = add_leads(conn, 2, messages=1).lead_ids
+    conn.execute("update hyperdrip.lead set status = %s where id = %s", [status, silenced])
+    sender = AnsweringSender()
+    assert work(dsn, sender).sent == 1
+    assert [claim.lead_id for claim in sender.handed_over] == [active]
+
+
 def test_a_suppressed_address_is_not_written_to_and_its_lead_stops(
     conn: psycopg.Connection, dsn: str
 ) -> None:
@@ -380,6 +393,30 @@ def test_a_stale_worker_finishes_nothing_and_one_stale_row_costs_the_others_noth
     assert_audit_ok(conn)
 
 
+@pytest.mark.parametrize("outcome", [Sent(), Retry("451"), Failed("550"), Unknown("died")])
+def test_a_stale_worker_leaves_alone_what_another_has_in_flight(
+    conn: psycopg.Connection, dsn: str, outcome: Outcome
+) -> None:
+    ids = add_leads(conn, 3, messages=2).lead_ids
+    stale_sender = AnsweringSender(lambda _: outcome, name="null")
+    with closing(make_worker(dsn, stale_sender)) as stale:
+
+        def let_the_stale_one_finish(_: Claim) -> None:
+            if not stale.summary().skipped:
+                stale.step()
+            found = [messages_of(conn, lead_id)[0] for lead_id in ids]
+            assert [(message.state, message.token) for message in found] == [("sending", 2)] * 3
+
+        # It hands three messages over, and finishes them with its next step only.
+        assert stale.step()
+        show_all(conn, QUEUE)
+        assert work(dsn, AnsweringSender(before=let_the_stale_one_finish)).sent == 3
+        assert stale.summary().skipped == 3
+    assert count_states(conn, MONDAY) == {"sent": 3}
+    assert [require_lead(conn, lead_id).message_count for lead_id in ids] == [1, 1, 1]
+    assert_audit_ok(conn)
+
+
 def test_a_late_truth_wins_over_unknown_and_counts_once(conn: psycopg.Connection, dsn: str) -> None:
     (lead_id,) = add_leads(conn, 1, messages=1).lead_ids
 
@@ -462,6 +499,45 @@ def test_a_backend_killed_between_finish_and_claim_loses_and_repeats_nothing(
     summary = drain(dsn, sender, vt_seconds=1)
     assert (summary.sent, summary.unknown, summary.skipped) == (4, 0, 0)
     assert len(set(sender.keys)) == len(sender.keys) == 4
+    assert_audit_ok(conn)
+
+
+class LossyConnection(psycopg.Connection):
+    """Loses the server after the commit of one transaction: the reply never comes."""
+
+    lost_transaction: int
+    committed: ClassVar[int] = 0
+
+    @contextmanager
+    def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> Iterator[psycopg.Transaction]:
+        with super().transaction(savepoint_name, force_rollback) as transaction:
+            yield transaction
+        type(self).committed += 1
+        if self.committed == self.lost_transaction:
+            self.close()
+            raise psycopg.OperationalError("the reply to a commit was lost")
+
+
+# Transactions of this worker: claim, finish and claim, finish and claim, finish.
+@pytest.mark.parametrize("lost", [1, 2, 3, 4])
+def test_a_commit_whose_reply_is_lost_is_neither_repeated_nor_forgotten(
+    conn: psycopg.Connection, dsn: str, lost: int
+) -> None:
+    add_leads(conn, 6, messages=1)
+
+    class Lossy(LossyConnection):
+        lost_transaction = lost
+
+    sender = AnsweringSender(name="smtp", wave_size=2)
+    worker = make_worker(dsn, sender, connect=lambda: Lossy.connect(dsn, autocommit=True))
+    with closing(worker):
+        summary = worker.run()
+    assert Lossy.committed > lost
+    assert (summary.sent, summary.unknown, summary.skipped) == (6, 0, 0)
+    assert len(set(sender.keys)) == len(sender.keys) == 6
+    assert quota_of(conn) == (0, 6)
     assert_audit_ok(conn)
 
 
