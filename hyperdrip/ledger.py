@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, kwargs_row
 
-from hyperdrip.db import query
+from hyperdrip.db import array, nullable_array, query
 from hyperdrip.models import Claim, Message, MessageState
 from hyperdrip.planning import Remaining
 from hyperdrip.queue import Address
@@ -96,7 +96,7 @@ def insert_messages(
         query("insert_messages"),
         {
             **_keys([(item.lead_id, item.run, item.number) for item in addresses]),
-            "envelope_ids": list(envelope_ids),
+            "envelope_ids": array(envelope_ids),
             "day": day,
             "campaign": campaign,
             "campaign_version": campaign_version,
@@ -152,8 +152,8 @@ def move_messages(conn: psycopg.Connection, moves: Sequence[tuple[MessageKey, da
         query("move_messages"),
         {
             **_keys([key for key, _, _ in moves]),
-            "days": [day for _, day, _ in moves],
-            "envelope_ids": [envelope_id for _, _, envelope_id in moves],
+            "days": array(day for _, day, _ in moves),
+            "envelope_ids": array(envelope_id for _, _, envelope_id in moves),
         },
     ).fetchone()
     assert row is not None
@@ -208,7 +208,7 @@ def claim_wave(
             query("claim_wave"),
             {
                 **_keys([key for key, _ in candidates]),
-                "envelope_ids": [envelope_id for _, envelope_id in candidates],
+                "envelope_ids": array(envelope_id for _, envelope_id in candidates),
                 "day": day,
                 "sender": sender,
                 "worker": worker,
@@ -236,7 +236,7 @@ def list_expired(
             query("list_expired"),
             {
                 **_keys([key for key, _ in candidates]),
-                "envelope_ids": [envelope_id for _, envelope_id in candidates],
+                "envelope_ids": array(envelope_id for _, envelope_id in candidates),
                 "day": day,
             },
         ).fetchall()
@@ -249,13 +249,13 @@ def finish_messages(conn: psycopg.Connection, finishes: Sequence[Finish]) -> lis
             query("finish_messages"),
             {
                 **_keys([item.key for item in finishes]),
-                "tokens": [item.token for item in finishes],
-                "states": [item.state.value for item in finishes],
-                "sent_ats": [item.sent_at for item in finishes],
+                "tokens": array(item.token for item in finishes),
+                "states": array(item.state.value for item in finishes),
+                "sent_ats": nullable_array(item.sent_at for item in finishes),
                 "errors": [item.error for item in finishes],
                 "provider_ids": [item.provider_id for item in finishes],
-                "backoffs": [item.backoff_seconds for item in finishes],
-                "are_attempts": [item.is_attempt for item in finishes],
+                "backoffs": array(item.backoff_seconds for item in finishes),
+                "are_attempts": array(item.is_attempt for item in finishes),
             },
         ).fetchall()
 
@@ -268,7 +268,7 @@ def list_settled(
         query("list_settled"),
         {
             **_keys([item.key for item in finishes]),
-            "tokens": [item.token for item in finishes],
+            "tokens": array(item.token for item in finishes),
         },
     ).fetchall()
     return {(lead_id, run, number): MessageState(state) for lead_id, run, number, state in rows}
@@ -280,7 +280,7 @@ def lock_lease(conn: psycopg.Connection, claims: Sequence[Claim]) -> list[int]:
         query("lock_lease"),
         {
             **_keys([(claim.lead_id, claim.run, claim.number) for claim in claims]),
-            "tokens": [claim.token for claim in claims],
+            "tokens": array(claim.token for claim in claims),
         },
     ).fetchall()
     return [envelope_id for (envelope_id,) in rows]
@@ -288,9 +288,9 @@ def lock_lease(conn: psycopg.Connection, claims: Sequence[Claim]) -> list[int]:
 
 def _keys(keys: Sequence[MessageKey]) -> dict[str, Any]:
     return {
-        "lead_ids": [lead_id for lead_id, _, _ in keys],
-        "runs": [run for _, run, _ in keys],
-        "numbers": [number for _, _, number in keys],
+        "lead_ids": array(lead_id for lead_id, _, _ in keys),
+        "runs": array(run for _, run, _ in keys),
+        "numbers": array(number for _, _, number in keys),
     }
 
 

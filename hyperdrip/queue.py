@@ -15,6 +15,7 @@ import psycopg
 from psycopg import errors as pg
 from psycopg import sql
 
+from hyperdrip.db import array
 from hyperdrip.models import Envelope
 
 _NAME = re.compile(r"(?:test-)?drip-messages-([0-9]{4}-[0-9]{2}-[0-9]{2})")
@@ -203,7 +204,7 @@ def archive(conn: psycopg.Connection, name: str, envelope_ids: Sequence[int]) ->
     if envelope_ids:
         conn.execute(
             "select pgmq.archive(queue_name => %(queue)s::text, msg_ids => %(ids)s::bigint[])",
-            {"queue": name, "ids": sorted(envelope_ids)},
+            {"queue": name, "ids": array(sorted(envelope_ids))},
         )
 
 
@@ -217,7 +218,7 @@ def set_visible(
             " from unnest(%(ids)s::bigint[]) as item (id)"
             " cross join lateral pgmq.set_vt(%(queue)s::text, item.id, %(seconds)s::integer)"
             " as shown",
-            {"queue": name, "ids": sorted(envelope_ids), "seconds": in_seconds},
+            {"queue": name, "ids": array(sorted(envelope_ids)), "seconds": in_seconds},
         )
 
 
