@@ -50,8 +50,13 @@ def array(values: Iterable[object]) -> str:
 
 
 def nullable_array(values: Iterable[object | None]) -> str:
-    """As `array`, and None becomes null. Instants are quoted, for their blank."""
-    return array("null" if value is None else f'"{value}"' for value in values)
+    """As `array` for any text, quoted; None becomes null."""
+    return array("null" if value is None else _quoted(str(value)) for value in values)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:

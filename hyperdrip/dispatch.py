@@ -13,8 +13,8 @@ from hyperdrip import delivery
 from hyperdrip import instance as instances
 from hyperdrip.clock import Clock, day_of
 from hyperdrip.delivery import Batch
-from hyperdrip.ledger import Expired, Finish, MessageKey
-from hyperdrip.models import Claim, Instance, MessageState
+from hyperdrip.ledger import Expired, Finish
+from hyperdrip.models import Claim, Instance, MessageKey, MessageState
 from hyperdrip.retry import backoff_seconds, is_given_up
 from hyperdrip.rollover import Policy
 from hyperdrip.senders import Failed, Outcome, Retry, Sender, Sent, Unknown

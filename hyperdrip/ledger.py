@@ -9,11 +9,9 @@ import psycopg
 from psycopg.rows import class_row, kwargs_row
 
 from hyperdrip.db import array, nullable_array, query
-from hyperdrip.models import Claim, Message, MessageState
+from hyperdrip.models import Claim, Message, MessageKey, MessageState, Pointer
 from hyperdrip.planning import Remaining
 from hyperdrip.queue import Address
-
-MessageKey = tuple[int, int, int]  # lead id, run, number
 
 
 @dataclass(frozen=True)
@@ -26,21 +24,6 @@ class Planned:
     day: date | None
     envelope_id: int | None
     not_before: datetime | None
-
-
-@dataclass(frozen=True)
-class Pointed:
-    """The message that an envelope points at, locked."""
-
-    lead_id: int
-    run: int
-    number: int
-    envelope_id: int | None
-    day: date | None
-    state: str
-    token: int
-    attempts: int
-    sender: str | None
 
 
 @dataclass(frozen=True)
@@ -184,15 +167,34 @@ def list_leads_with_planned_days(conn: psycopg.Connection, from_day: date) -> li
     return [lead_id for (lead_id,) in rows]
 
 
-def lock_wave(conn: psycopg.Connection, keys: Sequence[MessageKey]) -> list[Pointed]:
-    """Lock the messages that envelopes point at."""
-    with conn.cursor(row_factory=class_row(Pointed)) as cursor:
-        return cursor.execute(query("lock_wave"), _keys(keys)).fetchall()
+def lock_wave(
+    conn: psycopg.Connection, pointers: Sequence[Pointer], *, day: date
+) -> tuple[list[int], list[Pointer]]:
+    """Lock the messages that envelopes of `day` point at.
+
+    Returns the envelopes that point at no open message, and those whose message is being sent.
+    All others can be claimed.
+    """
+    rows = conn.execute(
+        query("lock_wave"),
+        {
+            **_keys([key for key, _ in pointers]),
+            "envelope_ids": array(envelope_id for _, envelope_id in pointers),
+            "day": day,
+        },
+    ).fetchall()
+    settled = [envelope_id for _, _, _, envelope_id, is_sending in rows if not is_sending]
+    sending = [
+        ((lead_id, run, number), envelope_id)
+        for lead_id, run, number, envelope_id, is_sending in rows
+        if is_sending
+    ]
+    return settled, sending
 
 
 def claim_wave(
     conn: psycopg.Connection,
-    candidates: Sequence[tuple[MessageKey, int]],
+    candidates: Sequence[Pointer],
     *,
     day: date,
     sender: str,
@@ -228,7 +230,7 @@ def list_claimed(
 
 
 def list_expired(
-    conn: psycopg.Connection, candidates: Sequence[tuple[MessageKey, int]], *, day: date
+    conn: psycopg.Connection, candidates: Sequence[Pointer], *, day: date
 ) -> list[Expired]:
     """Of (key, envelope) just read from a queue, those being sent: their lease has run out."""
     with conn.cursor(row_factory=class_row(Expired)) as cursor:
@@ -252,8 +254,8 @@ def finish_messages(conn: psycopg.Connection, finishes: Sequence[Finish]) -> lis
                 "tokens": array(item.token for item in finishes),
                 "states": array(item.state.value for item in finishes),
                 "sent_ats": nullable_array(item.sent_at for item in finishes),
-                "errors": [item.error for item in finishes],
-                "provider_ids": [item.provider_id for item in finishes],
+                "errors": nullable_array(item.error for item in finishes),
+                "provider_ids": nullable_array(item.provider_id for item in finishes),
                 "backoffs": array(item.backoff_seconds for item in finishes),
                 "are_attempts": array(item.is_attempt for item in finishes),
             },
