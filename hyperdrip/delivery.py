@@ -7,7 +7,7 @@ Lock order: leads by id, messages, envelopes, quota.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -15,7 +15,7 @@ import psycopg
 
 from hyperdrip import leads, ledger, queue, quota
 from hyperdrip.clock import Clock
-from hyperdrip.ledger import Expired, Finish, Finished
+from hyperdrip.ledger import Expired, Finish
 from hyperdrip.models import Claim, LeadStatus, MessageKey, MessageState, Pointer
 from hyperdrip.replanner import give_back
 from hyperdrip.retry import is_sent_again
@@ -41,9 +41,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Settled:
-    """What a finish changed: rows whose token still matched, and leads that completed."""
+    """What a finish changed: those whose token still matched, and leads that completed."""
 
-    finished: tuple[Finished, ...] = ()
+    finished: tuple[Finish, ...] = ()
     completed: tuple[Completed, ...] = ()
 
 
@@ -162,6 +162,8 @@ def unknown(
     finish = Finish(
         key=(item.lead_id, item.run, item.number),
         token=item.token,
+        day=item.day,
+        envelope_id=item.envelope_id,
         state=MessageState.PLANNED if is_resend else MessageState.UNKNOWN,
         error=reason,
     )
@@ -174,52 +176,80 @@ def _finish(
     batch: Batch,
     changes: dict[date, quota.Change],
 ) -> Settled:
-    by_key = {finish.key: finish for finish in batch.finishes}
-    locked = leads.lock_leads(conn, {lead_id for lead_id, _, _ in by_key})
-    finished = ledger.finish_messages(conn, batch.finishes)
-    advanced, to_archive, failed_leads = [], defaultdict(list), {}
-    shown: dict[tuple[date, int], list[int]] = defaultdict(list)
-    returned: dict[MessageState, set[int]] = defaultdict(set)
-    for row in finished:
-        finish = by_key[row.lead_id, row.run, row.number]
-        key, change = finish.key, changes[row.day]
-        if row.new_state == MessageState.PLANNED:
-            change.reserved += 1
-            if key in batch.resends:
-                change.resent += 1
-            else:
-                change.sent -= 1
-            status = locked[row.lead_id][1]
-            if status is LeadStatus.ACTIVE:
-                shown[row.day, finish.backoff_seconds].append(row.envelope_id)
-            else:
-                is_paused = status is LeadStatus.PAUSED
-                state = MessageState.PLANNED if is_paused else MessageState.CANCELLED
-                returned[state].add(row.lead_id)
-            continue
-        to_archive[row.day].append(row.envelope_id)
-        if row.new_state == MessageState.FAILED:
-            change.sent -= 1
-            failed_leads[row.lead_id] = finish.error
-        counted = row.new_state != MessageState.FAILED and row.old_state == "sending"
-        advanced.append((row.lead_id, row.run, row.number, int(counted), finish.sent_at))
-    completed = leads.advance(conn, advanced) if advanced else []
-    for lead_id, reason in failed_leads.items():
+    statuses = leads.lock_finishing(conn, {finish.key[0] for finish in batch.finishes})
+    deviating = ledger.finish_messages(conn, batch.finishes)
+    finished = [f for f in batch.finishes if deviating.get(f.key, MessageState.SENDING)]
+    returned = [f for f in finished if f.state is MessageState.PLANNED]
+    settled = [f for f in finished if f.state is not MessageState.PLANNED]
+    completed = _advance(conn, settled, deviating)
+    failed = [f for f in settled if f.state is MessageState.FAILED]
+    for finish in failed:
+        changes[finish.day].sent -= 1
         leads.set_status(
             conn,
-            [lead_id],
+            [finish.key[0]],
             LeadStatus.FAILED,
             from_statuses=[LeadStatus.ACTIVE, LeadStatus.PAUSED],
-            reason=reason,
+            reason=finish.error,
         )
-    returned[MessageState.CANCELLED] |= set(failed_leads)
-    for state, lead_ids in returned.items():
+    taken_back = {MessageState.CANCELLED: {finish.key[0] for finish in failed}}
+    shown = _give_back(returned, batch.resends, statuses, taken_back, changes)
+    for state, lead_ids in taken_back.items():
         give_back(conn, environment, lead_ids, state, changes)
+    to_archive: dict[date, list[int]] = defaultdict(list)
+    for finish in settled:
+        to_archive[finish.day].append(finish.envelope_id)
     for day, ids in sorted(to_archive.items()):
         queue.archive(conn, queue.name_of(environment, day), ids)
     for (day, seconds), ids in sorted(shown.items()):
         queue.set_visible(conn, queue.name_of(environment, day), ids, in_seconds=seconds)
-    return Settled(tuple(finished), tuple(Completed(*row) for row in completed))
+    return Settled(tuple(finished), tuple(completed))
+
+
+def _advance(
+    conn: psycopg.Connection,
+    settled: Sequence[Finish],
+    deviating: Mapping[MessageKey, MessageState | None],
+) -> list[Completed]:
+    """Move the leads of settled messages on. What was unknown before has been counted already."""
+    rows = [
+        (
+            *finish.key,
+            int(finish.state is not MessageState.FAILED and finish.key not in deviating),
+            finish.sent_at,
+        )
+        for finish in settled
+    ]
+    return [Completed(*row) for row in leads.advance(conn, rows)] if rows else []
+
+
+def _give_back(
+    returned: Sequence[Finish],
+    resends: frozenset[MessageKey],
+    statuses: Mapping[int, LeadStatus],
+    taken_back: dict[MessageState, set[int]],
+    changes: dict[date, quota.Change],
+) -> dict[tuple[date, int], list[int]]:
+    """Count messages that are planned again; (day, seconds) -> envelopes to show.
+
+    Those of leads that were paused or ended meanwhile go to `taken_back` instead.
+    """
+    shown: dict[tuple[date, int], list[int]] = defaultdict(list)
+    for finish in returned:
+        change = changes[finish.day]
+        change.reserved += 1
+        if finish.key in resends:
+            change.resent += 1
+        else:
+            change.sent -= 1
+        status = statuses.get(finish.key[0], LeadStatus.ACTIVE)
+        if status is LeadStatus.ACTIVE:
+            shown[finish.day, finish.backoff_seconds].append(finish.envelope_id)
+        else:
+            is_paused = status is LeadStatus.PAUSED
+            state = MessageState.PLANNED if is_paused else MessageState.CANCELLED
+            taken_back.setdefault(state, set()).add(finish.key[0])
+    return shown
 
 
 def _claim(

@@ -163,6 +163,14 @@ def lock_leads(
     return {lead_id: (email, LeadStatus(status), run) for lead_id, email, status, run in rows}
 
 
+def lock_finishing(conn: psycopg.Connection, lead_ids: Collection[int]) -> dict[int, LeadStatus]:
+    """Lock leads by id until the end of the transaction; the statuses of those not ACTIVE."""
+    rows = conn.execute(
+        query("lock_finishing_leads"), {"lead_ids": array(sorted(set(lead_ids)))}
+    ).fetchall()
+    return {lead_id: LeadStatus(status) for lead_id, status in rows}
+
+
 def set_status(
     conn: psycopg.Connection,
     lead_ids: Collection[int],

@@ -36,6 +36,8 @@ class Expired:
     token: int
     attempts: int
     sender: str
+    day: date
+    envelope_id: int
 
 
 @dataclass(frozen=True)
@@ -44,25 +46,14 @@ class Finish:
 
     key: MessageKey
     token: int
+    day: date
+    envelope_id: int
     state: MessageState
     sent_at: datetime | None = None
     error: str | None = None
     provider_id: str | None = None
     backoff_seconds: int = 0
     is_attempt: bool = True
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A message that was settled: what it was before, and what it is now."""
-
-    lead_id: int
-    run: int
-    number: int
-    day: date
-    envelope_id: int
-    old_state: str
-    new_state: str
 
 
 def insert_messages(
@@ -244,22 +235,31 @@ def list_expired(
         ).fetchall()
 
 
-def finish_messages(conn: psycopg.Connection, finishes: Sequence[Finish]) -> list[Finished]:
-    """Settle exactly the messages whose token still matches; the others are left out."""
-    with conn.cursor(row_factory=class_row(Finished)) as cursor:
-        return cursor.execute(
-            query("finish_messages"),
-            {
-                **_keys([item.key for item in finishes]),
-                "tokens": array(item.token for item in finishes),
-                "states": array(item.state.value for item in finishes),
-                "sent_ats": nullable_array(item.sent_at for item in finishes),
-                "errors": nullable_array(item.error for item in finishes),
-                "provider_ids": nullable_array(item.provider_id for item in finishes),
-                "backoffs": array(item.backoff_seconds for item in finishes),
-                "are_attempts": array(item.is_attempt for item in finishes),
-            },
-        ).fetchall()
+def finish_messages(
+    conn: psycopg.Connection, finishes: Sequence[Finish]
+) -> dict[MessageKey, MessageState | None]:
+    """Settle exactly the messages whose token still matches.
+
+    Returns those that were not being sent: what they were (unknown), or None when they were left as
+    they are.
+    """
+    rows = conn.execute(
+        query("finish_messages"),
+        {
+            **_keys([item.key for item in finishes]),
+            "tokens": array(item.token for item in finishes),
+            "states": array(item.state.value for item in finishes),
+            "sent_ats": nullable_array(item.sent_at for item in finishes),
+            "errors": nullable_array(item.error for item in finishes),
+            "provider_ids": nullable_array(item.provider_id for item in finishes),
+            "backoffs": array(item.backoff_seconds for item in finishes),
+            "are_attempts": array(item.is_attempt for item in finishes),
+        },
+    ).fetchall()
+    return {
+        (lead_id, run, number): MessageState(state) if state else None
+        for lead_id, run, number, state in rows
+    }
 
 
 def list_settled(

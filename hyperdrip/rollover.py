@@ -49,9 +49,9 @@ class RolledOver:
     def unknown(self) -> int:
         """Messages of dead workers that are unknown now."""
         return sum(
-            row.new_state == MessageState.UNKNOWN
+            finish.state is MessageState.UNKNOWN
             for settled in self.settled
-            for row in settled.finished
+            for finish in settled.finished
         )
 
 

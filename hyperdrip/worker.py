@@ -241,7 +241,7 @@ class Worker:
                 max_attempts=policy.max_attempts,
             )
             self._counts["unknown"] += sum(
-                row.new_state == MessageState.UNKNOWN for row in settled.finished
+                finish.state is MessageState.UNKNOWN for finish in settled.finished
             )
             self._log_completed(settled)
         if claimed.blocked:
@@ -298,7 +298,7 @@ class Worker:
     def _note_settled(self, settled: Settled) -> None:
         """Count a batch that was committed, and forget it."""
         batch, self._unfinished = self._unfinished, Batch()
-        done = {(row.lead_id, row.run, row.number) for row in settled.finished}
+        done = {finish.key for finish in settled.finished}
         missing = [finish for finish in batch.finishes if finish.key not in done]
         # A repeated finish finds its own work done when only the reply to the first was lost.
         states = ledger.list_settled(self._conn, missing) if missing else {}
