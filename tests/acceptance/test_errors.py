@@ -182,7 +182,7 @@ def test_a_database_that_is_not_there_or_not_migrated(
         assert_one_line(ended, "the database is not migrated yet; run: hyperdrip db migrate")
     commands.run("db", "status")
 
-    gone = make_conninfo(empty, dbname="not_there", password=PASSWORD)
+    gone = make_conninfo(empty, dbname="not_there")
     ended = commands_on(gone, tmp_path).run("plan", code=6)
     assert_one_line(ended, r'database not_there on .*"not_there" does not exist; check .*')
 
