@@ -11,8 +11,8 @@ from hyperdrip import instance as instances
 from hyperdrip import leads, ledger, quota
 from hyperdrip.clock import Clock
 from hyperdrip.errors import InvalidDataError
-from hyperdrip.ledger import MessageKey, Planned
-from hyperdrip.models import LeadStatus, MessageState
+from hyperdrip.ledger import Planned
+from hyperdrip.models import LeadStatus, MessageKey, MessageState
 from hyperdrip.planning import Remaining, Schedule, ideal_days, replan
 from hyperdrip.queue import Address
 from hyperdrip.scheduler import (
