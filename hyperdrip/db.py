@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -47,6 +47,24 @@ def sql_folder() -> Path:
 def query(name: str) -> bytes:
     """The text of `sql/queries/<name>.sql`, as bytes: psycopg takes them as they are."""
     return (sql_folder() / "queries" / f"{name}.sql").read_bytes()
+
+
+def array(values: Iterable[object]) -> str:
+    """A PostgreSQL array of numbers or days, as text: many times faster than the driver's own way.
+
+    For values without quotes, commas or nulls; the query casts it (`%(ids)s::bigint[]`).
+    """
+    return f"{{{','.join(map(str, values))}}}"
+
+
+def nullable_array(values: Iterable[object | None]) -> str:
+    """As `array` for any text, quoted; None becomes null."""
+    return array("null" if value is None else _quoted(str(value)) for value in values)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:

@@ -7,16 +7,16 @@ Lock order: leads by id, messages, envelopes, quota.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 
 import psycopg
 
 from hyperdrip import leads, ledger, queue, quota
 from hyperdrip.clock import Clock
-from hyperdrip.ledger import Expired, Finish, Finished, MessageKey
-from hyperdrip.models import Claim, Envelope, LeadStatus, MessageState
+from hyperdrip.ledger import Expired, Finish
+from hyperdrip.models import Claim, LeadStatus, MessageKey, MessageState, Pointer
 from hyperdrip.replanner import give_back
 from hyperdrip.retry import is_sent_again
 
@@ -41,17 +41,21 @@ class Batch:
 
 @dataclass(frozen=True)
 class Settled:
-    """What a finish changed: rows whose token still matched, and leads that completed."""
+    """What a finish changed: those whose token still matched, and leads that completed."""
 
-    finished: tuple[Finished, ...] = ()
+    finished: tuple[Finish, ...] = ()
     completed: tuple[Completed, ...] = ()
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a worker asks to claim: envelopes of one day's queue, and who asks."""
+    """What a worker asks to claim: envelopes of one day's queue, and who asks.
 
-    envelopes: Sequence[Envelope]
+    `strangers`: envelopes in that queue that point at nothing.
+    """
+
+    pointers: Sequence[Pointer]
+    strangers: Sequence[int]
     day: date
     sender: str
     worker: int
@@ -63,19 +67,10 @@ class Claimed:
     """What came of a request."""
 
     claims: tuple[Claim, ...] = ()
-    expired: tuple[tuple[MessageKey, int], ...] = ()
+    expired: tuple[Pointer, ...] = ()
     orphans: int = 0
     blocked: tuple[MessageKey, ...] = ()
     is_gate_closed: bool = False
-
-
-@dataclass
-class _Sorted:
-    """Envelopes by what the ledger says of them."""
-
-    orphans: list[int] = field(default_factory=list)
-    candidates: list[tuple[MessageKey, int]] = field(default_factory=list)
-    expired: list[tuple[MessageKey, int]] = field(default_factory=list)
 
 
 def finish_and_claim(
@@ -93,13 +88,19 @@ def finish_and_claim(
         if request is None:
             quota.apply(conn, changes)
             return settled, Claimed()
-        sorted_envelopes = _lock(conn, request)
+        orphans, expired = ledger.lock_wave(conn, request.pointers, day=request.day)
         name = queue.name_of(environment, request.day)
-        queue.archive(conn, name, sorted_envelopes.orphans)
+        queue.archive(conn, name, [*request.strangers, *orphans])
         quota.apply(conn, {d: c for d, c in changes.items() if d <= request.day})
-        claimed = _claim(conn, clock, name, request, sorted_envelopes)
+        unclaimable = {*orphans, *(envelope_id for _, envelope_id in expired)}
+        candidates = [item for item in request.pointers if item[1] not in unclaimable]
+        claimed = _claim(conn, clock, name, request, candidates)
         quota.apply(conn, {d: c for d, c in changes.items() if d > request.day})
-        return settled, claimed
+        return settled, replace(
+            claimed,
+            expired=tuple(expired),
+            orphans=len(request.strangers) + len(orphans),
+        )
 
 
 def extend(
@@ -120,7 +121,7 @@ def extend(
 def settle_expired(
     conn: psycopg.Connection,
     environment: str,
-    expired: Sequence[tuple[MessageKey, int]],
+    expired: Sequence[Pointer],
     *,
     day: date,
     on_unknown: str,
@@ -161,24 +162,12 @@ def unknown(
     finish = Finish(
         key=(item.lead_id, item.run, item.number),
         token=item.token,
+        day=item.day,
+        envelope_id=item.envelope_id,
         state=MessageState.PLANNED if is_resend else MessageState.UNKNOWN,
         error=reason,
     )
     return finish, is_resend
-
-
-def locate(envelopes: Iterable[Envelope]) -> tuple[dict[MessageKey, list[int]], list[int]]:
-    """Envelopes by the message that they point at, and those that point at none."""
-    found: dict[MessageKey, list[int]] = defaultdict(list)
-    strangers: list[int] = []
-    for envelope in envelopes:
-        address = queue.address_of(envelope)
-        if address is None:
-            strangers.append(envelope.envelope_id)
-        else:
-            key = (address.lead_id, address.run, address.number)
-            found[key].append(envelope.envelope_id)
-    return found, strangers
 
 
 def _finish(
@@ -187,102 +176,112 @@ def _finish(
     batch: Batch,
     changes: dict[date, quota.Change],
 ) -> Settled:
-    by_key = {finish.key: finish for finish in batch.finishes}
-    locked = leads.lock_leads(conn, {lead_id for lead_id, _, _ in by_key})
-    finished = ledger.finish_messages(conn, batch.finishes)
-    advanced, to_archive, failed_leads = [], defaultdict(list), {}
-    shown: dict[tuple[date, int], list[int]] = defaultdict(list)
-    returned: dict[MessageState, set[int]] = defaultdict(set)
-    for row in finished:
-        finish = by_key[row.lead_id, row.run, row.number]
-        key, change = finish.key, changes[row.day]
-        if row.new_state == MessageState.PLANNED:
-            change.reserved += 1
-            if key in batch.resends:
-                change.resent += 1
-            else:
-                change.sent -= 1
-            status = locked[row.lead_id][1]
-            if status is LeadStatus.ACTIVE:
-                shown[row.day, finish.backoff_seconds].append(row.envelope_id)
-            else:
-                is_paused = status is LeadStatus.PAUSED
-                state = MessageState.PLANNED if is_paused else MessageState.CANCELLED
-                returned[state].add(row.lead_id)
-            continue
-        to_archive[row.day].append(row.envelope_id)
-        if row.new_state == MessageState.FAILED:
-            change.sent -= 1
-            failed_leads[row.lead_id] = finish.error
-        counted = row.new_state != MessageState.FAILED and row.old_state == "sending"
-        advanced.append((row.lead_id, row.run, row.number, int(counted), finish.sent_at))
-    completed = leads.advance(conn, advanced) if advanced else []
-    for lead_id, reason in failed_leads.items():
+    statuses = leads.lock_finishing(conn, {finish.key[0] for finish in batch.finishes})
+    deviating = ledger.finish_messages(conn, batch.finishes)
+    finished = [f for f in batch.finishes if deviating.get(f.key, MessageState.SENDING)]
+    returned = [f for f in finished if f.state is MessageState.PLANNED]
+    settled = [f for f in finished if f.state is not MessageState.PLANNED]
+    completed = _advance(conn, settled, deviating)
+    failed = [f for f in settled if f.state is MessageState.FAILED]
+    for finish in failed:
+        changes[finish.day].sent -= 1
         leads.set_status(
             conn,
-            [lead_id],
+            [finish.key[0]],
             LeadStatus.FAILED,
             from_statuses=[LeadStatus.ACTIVE, LeadStatus.PAUSED],
-            reason=reason,
+            reason=finish.error,
         )
-    returned[MessageState.CANCELLED] |= set(failed_leads)
-    for state, lead_ids in returned.items():
+    taken_back = {MessageState.CANCELLED: {finish.key[0] for finish in failed}}
+    shown = _give_back(returned, batch.resends, statuses, taken_back, changes)
+    for state, lead_ids in taken_back.items():
         give_back(conn, environment, lead_ids, state, changes)
+    to_archive: dict[date, list[int]] = defaultdict(list)
+    for finish in settled:
+        to_archive[finish.day].append(finish.envelope_id)
     for day, ids in sorted(to_archive.items()):
         queue.archive(conn, queue.name_of(environment, day), ids)
     for (day, seconds), ids in sorted(shown.items()):
         queue.set_visible(conn, queue.name_of(environment, day), ids, in_seconds=seconds)
-    return Settled(tuple(finished), tuple(Completed(*row) for row in completed))
+    return Settled(tuple(finished), tuple(completed))
 
 
-def _lock(conn: psycopg.Connection, request: Request) -> _Sorted:
-    """Lock the messages that the envelopes point at, and sort the envelopes by what they are."""
-    located, strangers = locate(request.envelopes)
-    found = _Sorted(orphans=strangers)
-    pointed = {
-        (row.lead_id, row.run, row.number): row for row in ledger.lock_wave(conn, list(located))
-    }
-    for key, envelope_ids in located.items():
-        row = pointed.get(key)
-        for envelope_id in envelope_ids:
-            if row is None or (row.day, row.envelope_id) != (request.day, envelope_id):
-                found.orphans.append(envelope_id)
-            elif row.state == MessageState.PLANNED:
-                found.candidates.append((key, envelope_id))
-            elif row.state == MessageState.SENDING:
-                found.expired.append((key, envelope_id))
-            else:
-                found.orphans.append(envelope_id)
-    return found
+def _advance(
+    conn: psycopg.Connection,
+    settled: Sequence[Finish],
+    deviating: Mapping[MessageKey, MessageState | None],
+) -> list[Completed]:
+    """Move the leads of settled messages on. What was unknown before has been counted already."""
+    rows = [
+        (
+            *finish.key,
+            int(finish.state is not MessageState.FAILED and finish.key not in deviating),
+            finish.sent_at,
+        )
+        for finish in settled
+    ]
+    return [Completed(*row) for row in leads.advance(conn, rows)] if rows else []
+
+
+def _give_back(
+    returned: Sequence[Finish],
+    resends: frozenset[MessageKey],
+    statuses: Mapping[int, LeadStatus],
+    taken_back: dict[MessageState, set[int]],
+    changes: dict[date, quota.Change],
+) -> dict[tuple[date, int], list[int]]:
+    """Count messages that are planned again; (day, seconds) -> envelopes to show.
+
+    Those of leads that were paused or ended meanwhile go to `taken_back` instead.
+    """
+    shown: dict[tuple[date, int], list[int]] = defaultdict(list)
+    for finish in returned:
+        change = changes[finish.day]
+        change.reserved += 1
+        if finish.key in resends:
+            change.resent += 1
+        else:
+            change.sent -= 1
+        status = statuses.get(finish.key[0], LeadStatus.ACTIVE)
+        if status is LeadStatus.ACTIVE:
+            shown[finish.day, finish.backoff_seconds].append(finish.envelope_id)
+        else:
+            is_paused = status is LeadStatus.PAUSED
+            state = MessageState.PLANNED if is_paused else MessageState.CANCELLED
+            taken_back.setdefault(state, set()).add(finish.key[0])
+    return shown
 
 
 def _claim(
-    conn: psycopg.Connection, clock: Clock, name: str, request: Request, found: _Sorted
+    conn: psycopg.Connection,
+    clock: Clock,
+    name: str,
+    request: Request,
+    candidates: Sequence[Pointer],
 ) -> Claimed:
+    """Claim what today's quota has room for; the messages are locked already."""
     claims: list[Claim] = []
-    if found.candidates:
+    if candidates:
         quota.lock_days(conn, [request.day])
         claims = ledger.claim_wave(
             conn,
-            found.candidates,
+            candidates,
             day=request.day,
             sender=request.sender,
             worker=request.worker,
             now=clock.read(conn),
         )
+    if len(claims) == len(candidates):
+        return Claimed(claims=tuple(claims))
     mine = {claim.envelope_id for claim in claims}
-    left = [(key, envelope_id) for key, envelope_id in found.candidates if envelope_id not in mine]
-    is_gate_closed = False
-    if left:
-        gate = quota.read_gate(conn, request.day)
-        is_gate_closed = gate.room <= 0 or gate.is_paused
-        # Blocked messages are hidden for a while: whatever holds them up is settled by then.
-        seconds = 0 if is_gate_closed else request.vt_seconds
-        queue.set_visible(conn, name, [envelope for _, envelope in left], in_seconds=seconds)
+    left = [(key, envelope_id) for key, envelope_id in candidates if envelope_id not in mine]
+    gate = quota.read_gate(conn, request.day)
+    is_gate_closed = gate.room <= 0 or gate.is_paused
+    # Blocked messages are hidden for a while: whatever holds them up is settled by then.
+    seconds = 0 if is_gate_closed else request.vt_seconds
+    queue.set_visible(conn, name, [envelope for _, envelope in left], in_seconds=seconds)
     return Claimed(
         claims=tuple(claims),
-        expired=tuple(found.expired),
-        orphans=len(found.orphans),
         blocked=() if is_gate_closed else tuple(key for key, _ in left),
         is_gate_closed=is_gate_closed,
     )

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import assert_never
+from typing import Any, assert_never
 
 import psycopg
 
@@ -13,8 +13,8 @@ from hyperdrip import delivery
 from hyperdrip import instance as instances
 from hyperdrip.clock import Clock, day_of
 from hyperdrip.delivery import Batch
-from hyperdrip.ledger import Expired, Finish, MessageKey
-from hyperdrip.models import Claim, Instance, MessageState
+from hyperdrip.ledger import Expired, Finish
+from hyperdrip.models import Claim, Instance, MessageKey, MessageState
 from hyperdrip.retry import backoff_seconds, is_given_up
 from hyperdrip.rollover import Policy
 from hyperdrip.senders import Failed, Outcome, Retry, Sender, Sent, Unknown
@@ -104,7 +104,7 @@ class Dispatcher:
         for claim in wave.claims:
             key = key_of(claim)
             if key not in wave.handed_over:
-                finishes.append(Finish(key, claim.token, MessageState.PLANNED, is_attempt=False))
+                finishes.append(_finish(claim, MessageState.PLANNED, is_attempt=False))
                 continue
             outcome = wave.outcomes.get(key, Unknown("the sender gave no answer"))
             finish, is_resend = self._finish_of(claim, outcome, wave.handed_over[key])
@@ -115,24 +115,31 @@ class Dispatcher:
 
     def _finish_of(self, claim: Claim, outcome: Outcome, sent_at: datetime) -> tuple[Finish, bool]:
         """What becomes of a message that was handed over; and whether it is sent again."""
-        key, token, most = key_of(claim), claim.token, self.policy.max_attempts
+        most = self.policy.max_attempts
         match outcome:
             case Sent(provider_id):
                 return (
-                    Finish(key, token, MessageState.SENT, sent_at=sent_at, provider_id=provider_id),
+                    _finish(claim, MessageState.SENT, sent_at=sent_at, provider_id=provider_id),
                     False,
                 )
             case Retry(reason):
                 if is_given_up(claim.attempts, max_attempts=most):
                     why = f"given up after {claim.attempts} attempts: {reason}"
-                    return Finish(key, token, MessageState.FAILED, error=why), False
+                    return _finish(claim, MessageState.FAILED, error=why), False
                 seconds = backoff_seconds(claim.attempts, chance=self.chance())
                 again = MessageState.PLANNED
-                return Finish(key, token, again, error=reason, backoff_seconds=seconds), False
+                return _finish(claim, again, error=reason, backoff_seconds=seconds), False
             case Failed(reason):
-                return Finish(key, token, MessageState.FAILED, error=reason), False
+                return _finish(claim, MessageState.FAILED, error=reason), False
             case Unknown(reason):
-                held = Expired(*key, token, claim.attempts, self.sender.name)
+                held = Expired(
+                    *key_of(claim),
+                    claim.token,
+                    claim.attempts,
+                    self.sender.name,
+                    claim.day,
+                    claim.envelope_id,
+                )
                 return delivery.unknown(
                     held, reason, on_unknown=self.policy.on_unknown, max_attempts=most
                 )
@@ -143,3 +150,7 @@ class Dispatcher:
 def key_of(claim: Claim) -> MessageKey:
     """The ledger key of a claimed message."""
     return claim.lead_id, claim.run, claim.number
+
+
+def _finish(claim: Claim, state: MessageState, **what: Any) -> Finish:
+    return Finish(key_of(claim), claim.token, claim.day, claim.envelope_id, state, **what)

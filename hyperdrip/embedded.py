@@ -132,8 +132,11 @@ def _place(home: Path, environment: str) -> _Place:
     package = _wheel_folder()
     folder = home / environment
     try:
+        is_root = os.geteuid() == 0
+        if is_root:
+            _refuse_closed_home(folder)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if os.geteuid() != 0:
+        if not is_root:
             return _Place(folder, package / "pginstall18" / "bin", "")
         _ensure_system_user()
         _open_for_passing(folder)
@@ -182,25 +185,31 @@ def _has_system_user() -> bool:
     return True
 
 
-def _open_for_passing(folder: Path) -> None:
-    """Let the server's user pass through the folders above its data; a person's home stays shut."""
-    closed = [
-        parent for parent in (folder, *folder.parents) if not parent.stat().st_mode & stat.S_IXOTH
-    ]
+def _refuse_closed_home(folder: Path) -> None:
+    """A person's home stays shut, so no server can live below one. Nothing is made before."""
     homes = {Path(entry.pw_dir) for entry in pwd.getpwall() if entry.pw_dir != "/"}
-    for parent in closed:
-        if parent in homes:
+    for parent in (folder, *folder.parents):
+        if parent in homes and parent.exists() and _is_closed(parent):
             raise SettingsError(
                 f"HYPERDRIP_HOME lies in {str(parent)!r}, which is closed to the server's user"
                 f" ({SYSTEM_USER}); as root choose a folder such as /var/lib/hyperdrip"
             )
-    for parent in closed:
-        parent.chmod(stat.S_IMODE(parent.stat().st_mode) | stat.S_IXOTH)
+
+
+def _open_for_passing(folder: Path) -> None:
+    """Let the server's user pass through the folders above its data."""
+    for parent in (folder, *folder.parents):
+        if _is_closed(parent):
+            parent.chmod(stat.S_IMODE(parent.stat().st_mode) | stat.S_IXOTH)
+
+
+def _is_closed(folder: Path) -> bool:
+    return not folder.stat().st_mode & stat.S_IXOTH
 
 
 def _reachable(package: Path, home: Path) -> Path:
     """The wheel's folder, or a copy of it in `home` when the server's user cannot get there."""
-    if all(parent.stat().st_mode & stat.S_IXOTH for parent in (package, *package.parents)):
+    if not any(_is_closed(parent) for parent in (package, *package.parents)):
         return package
     copies = home / "server"
     copy = copies / metadata.version(WHEEL)

@@ -9,7 +9,7 @@ import psycopg
 from psycopg.rows import kwargs_row
 from psycopg.types.json import Jsonb
 
-from hyperdrip.db import query
+from hyperdrip.db import array, nullable_array, query
 from hyperdrip.errors import InvalidDataError, NotFoundError
 from hyperdrip.models import ImportResult, Lead, LeadStatus, NewLead
 
@@ -204,7 +204,7 @@ def lock_leads(
     conn: psycopg.Connection, lead_ids: Collection[int]
 ) -> dict[int, tuple[str, LeadStatus, int]]:
     """Lock leads by id until the end of the transaction: id -> (address, status, run)."""
-    rows = conn.execute(query("lock_leads"), {"lead_ids": sorted(set(lead_ids))}).fetchall()
+    rows = conn.execute(query("lock_leads"), {"lead_ids": array(sorted(set(lead_ids)))}).fetchall()
     return {lead_id: (email, LeadStatus(status), run) for lead_id, email, status, run in rows}
 
 
@@ -262,6 +262,14 @@ def suppress_hashed(conn: psycopg.Connection, emails: Collection[str], *, reason
     conn.execute(query("suppress_hashed"), {"emails": sorted(emails), "reason": reason})
 
 
+def lock_finishing(conn: psycopg.Connection, lead_ids: Collection[int]) -> dict[int, LeadStatus]:
+    """Lock leads by id until the end of the transaction; the statuses of those not ACTIVE."""
+    rows = conn.execute(
+        query("lock_finishing_leads"), {"lead_ids": array(sorted(set(lead_ids)))}
+    ).fetchall()
+    return {lead_id: LeadStatus(status) for lead_id, status in rows}
+
+
 def set_status(
     conn: psycopg.Connection,
     lead_ids: Collection[int],
@@ -300,9 +308,16 @@ def advance(
 
     Returns those that completed: id, address, message count, maximum.
     """
-    columns: list[list[Any]] = [list(column) for column in zip(*settled, strict=True)]
-    names = ("lead_ids", "runs", "numbers", "counted", "sent_ats")
-    return conn.execute(query("advance_leads"), dict(zip(names, columns, strict=True))).fetchall()
+    return conn.execute(
+        query("advance_leads"),
+        {
+            "lead_ids": array(lead_id for lead_id, _, _, _, _ in settled),
+            "runs": array(run for _, run, _, _, _ in settled),
+            "numbers": array(number for _, _, number, _, _ in settled),
+            "counted": array(counted for _, _, _, counted, _ in settled),
+            "sent_ats": nullable_array(sent_at for _, _, _, _, sent_at in settled),
+        },
+    ).fetchall()
 
 
 def lead_of(**columns: Any) -> Lead:

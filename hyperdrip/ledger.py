@@ -8,12 +8,10 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, kwargs_row
 
-from hyperdrip.db import query
-from hyperdrip.models import Claim, Message, MessageState
+from hyperdrip.db import array, nullable_array, query
+from hyperdrip.models import Claim, Message, MessageKey, MessageState, Pointer
 from hyperdrip.planning import Remaining
 from hyperdrip.queue import Address
-
-MessageKey = tuple[int, int, int]  # lead id, run, number
 
 
 @dataclass(frozen=True)
@@ -29,21 +27,6 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Pointed:
-    """The message that an envelope points at, locked."""
-
-    lead_id: int
-    run: int
-    number: int
-    envelope_id: int | None
-    day: date | None
-    state: str
-    token: int
-    attempts: int
-    sender: str | None
-
-
-@dataclass(frozen=True)
 class Expired:
     """A message whose lease ran out while it was being sent: nobody knows what came of it."""
 
@@ -53,6 +36,8 @@ class Expired:
     token: int
     attempts: int
     sender: str
+    day: date
+    envelope_id: int
 
 
 @dataclass(frozen=True)
@@ -61,25 +46,14 @@ class Finish:
 
     key: MessageKey
     token: int
+    day: date
+    envelope_id: int
     state: MessageState
     sent_at: datetime | None = None
     error: str | None = None
     provider_id: str | None = None
     backoff_seconds: int = 0
     is_attempt: bool = True
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A message that was settled: what it was before, and what it is now."""
-
-    lead_id: int
-    run: int
-    number: int
-    day: date
-    envelope_id: int
-    old_state: str
-    new_state: str
 
 
 def insert_messages(
@@ -96,7 +70,7 @@ def insert_messages(
         query("insert_messages"),
         {
             **_keys([(item.lead_id, item.run, item.number) for item in addresses]),
-            "envelope_ids": list(envelope_ids),
+            "envelope_ids": array(envelope_ids),
             "day": day,
             "campaign": campaign,
             "campaign_version": campaign_version,
@@ -152,8 +126,8 @@ def move_messages(conn: psycopg.Connection, moves: Sequence[tuple[MessageKey, da
         query("move_messages"),
         {
             **_keys([key for key, _, _ in moves]),
-            "days": [day for _, day, _ in moves],
-            "envelope_ids": [envelope_id for _, _, envelope_id in moves],
+            "days": array(day for _, day, _ in moves),
+            "envelope_ids": array(envelope_id for _, _, envelope_id in moves),
         },
     ).fetchone()
     assert row is not None
@@ -195,15 +169,34 @@ def list_leads_with_planned_days(conn: psycopg.Connection, from_day: date) -> li
     return [lead_id for (lead_id,) in rows]
 
 
-def lock_wave(conn: psycopg.Connection, keys: Sequence[MessageKey]) -> list[Pointed]:
-    """Lock the messages that envelopes point at."""
-    with conn.cursor(row_factory=class_row(Pointed)) as cursor:
-        return cursor.execute(query("lock_wave"), _keys(keys)).fetchall()
+def lock_wave(
+    conn: psycopg.Connection, pointers: Sequence[Pointer], *, day: date
+) -> tuple[list[int], list[Pointer]]:
+    """Lock the messages that envelopes of `day` point at.
+
+    Returns the envelopes that point at no open message, and those whose message is being sent.
+    All others can be claimed.
+    """
+    rows = conn.execute(
+        query("lock_wave"),
+        {
+            **_keys([key for key, _ in pointers]),
+            "envelope_ids": array(envelope_id for _, envelope_id in pointers),
+            "day": day,
+        },
+    ).fetchall()
+    settled = [envelope_id for _, _, _, envelope_id, is_sending in rows if not is_sending]
+    sending = [
+        ((lead_id, run, number), envelope_id)
+        for lead_id, run, number, envelope_id, is_sending in rows
+        if is_sending
+    ]
+    return settled, sending
 
 
 def claim_wave(
     conn: psycopg.Connection,
-    candidates: Sequence[tuple[MessageKey, int]],
+    candidates: Sequence[Pointer],
     *,
     day: date,
     sender: str,
@@ -219,7 +212,7 @@ def claim_wave(
             query("claim_wave"),
             {
                 **_keys([key for key, _ in candidates]),
-                "envelope_ids": [envelope_id for _, envelope_id in candidates],
+                "envelope_ids": array(envelope_id for _, envelope_id in candidates),
                 "day": day,
                 "sender": sender,
                 "worker": worker,
@@ -239,7 +232,7 @@ def list_claimed(
 
 
 def list_expired(
-    conn: psycopg.Connection, candidates: Sequence[tuple[MessageKey, int]], *, day: date
+    conn: psycopg.Connection, candidates: Sequence[Pointer], *, day: date
 ) -> list[Expired]:
     """Of (key, envelope) just read from a queue, those being sent: their lease has run out."""
     with conn.cursor(row_factory=class_row(Expired)) as cursor:
@@ -247,28 +240,37 @@ def list_expired(
             query("list_expired"),
             {
                 **_keys([key for key, _ in candidates]),
-                "envelope_ids": [envelope_id for _, envelope_id in candidates],
+                "envelope_ids": array(envelope_id for _, envelope_id in candidates),
                 "day": day,
             },
         ).fetchall()
 
 
-def finish_messages(conn: psycopg.Connection, finishes: Sequence[Finish]) -> list[Finished]:
-    """Settle exactly the messages whose token still matches; the others are left out."""
-    with conn.cursor(row_factory=class_row(Finished)) as cursor:
-        return cursor.execute(
-            query("finish_messages"),
-            {
-                **_keys([item.key for item in finishes]),
-                "tokens": [item.token for item in finishes],
-                "states": [item.state.value for item in finishes],
-                "sent_ats": [item.sent_at for item in finishes],
-                "errors": [item.error for item in finishes],
-                "provider_ids": [item.provider_id for item in finishes],
-                "backoffs": [item.backoff_seconds for item in finishes],
-                "are_attempts": [item.is_attempt for item in finishes],
-            },
-        ).fetchall()
+def finish_messages(
+    conn: psycopg.Connection, finishes: Sequence[Finish]
+) -> dict[MessageKey, MessageState | None]:
+    """Settle exactly the messages whose token still matches.
+
+    Returns those that were not being sent: what they were (unknown), or None when they were left as
+    they are.
+    """
+    rows = conn.execute(
+        query("finish_messages"),
+        {
+            **_keys([item.key for item in finishes]),
+            "tokens": array(item.token for item in finishes),
+            "states": array(item.state.value for item in finishes),
+            "sent_ats": nullable_array(item.sent_at for item in finishes),
+            "errors": nullable_array(item.error for item in finishes),
+            "provider_ids": nullable_array(item.provider_id for item in finishes),
+            "backoffs": array(item.backoff_seconds for item in finishes),
+            "are_attempts": array(item.is_attempt for item in finishes),
+        },
+    ).fetchall()
+    return {
+        (lead_id, run, number): MessageState(state) if state else None
+        for lead_id, run, number, state in rows
+    }
 
 
 def list_settled(
@@ -279,7 +281,7 @@ def list_settled(
         query("list_settled"),
         {
             **_keys([item.key for item in finishes]),
-            "tokens": [item.token for item in finishes],
+            "tokens": array(item.token for item in finishes),
         },
     ).fetchall()
     return {(lead_id, run, number): MessageState(state) for lead_id, run, number, state in rows}
@@ -291,7 +293,7 @@ def lock_lease(conn: psycopg.Connection, claims: Sequence[Claim]) -> list[int]:
         query("lock_lease"),
         {
             **_keys([(claim.lead_id, claim.run, claim.number) for claim in claims]),
-            "tokens": [claim.token for claim in claims],
+            "tokens": array(claim.token for claim in claims),
         },
     ).fetchall()
     return [envelope_id for (envelope_id,) in rows]
@@ -299,9 +301,9 @@ def lock_lease(conn: psycopg.Connection, claims: Sequence[Claim]) -> list[int]:
 
 def _keys(keys: Sequence[MessageKey]) -> dict[str, Any]:
     return {
-        "lead_ids": [lead_id for lead_id, _, _ in keys],
-        "runs": [run for _, run, _ in keys],
-        "numbers": [number for _, _, number in keys],
+        "lead_ids": array(lead_id for lead_id, _, _ in keys),
+        "runs": array(run for _, run, _ in keys),
+        "numbers": array(number for _, _, number in keys),
     }
 
 

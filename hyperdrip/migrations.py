@@ -29,7 +29,7 @@ def migrate(
     Installs PGMQ if it is not there: the extension when the server has it, else the SQL of the
     official wheel. Writes the instance row if there is none. Several at once wait for each other.
 
-    Raises: DatabaseError; SettingsError when the database belongs to another environment.
+    Raises: DatabaseError.
     """
     applied: list[str] = []
     with conn.transaction():
@@ -70,12 +70,15 @@ def read_status(conn: psycopg.Connection) -> Status:
 
 def is_migrated(conn: psycopg.Connection) -> bool:
     """Has this database an instance row: was it ever migrated to the end?"""
-    if not read_status(conn).applied:
-        return False
+    return bool(read_status(conn).applied) and get_identity(conn) is not None
+
+
+def get_identity(conn: psycopg.Connection) -> tuple[str, str] | None:
+    """Environment and time zone of a database that any version migrated to the end, or None."""
     try:
-        return conn.execute(query("get_instance")).fetchone() is not None
+        return conn.execute(query("get_identity")).fetchone()
     except pg.UndefinedTable:
-        return False
+        return None
 
 
 def require_current(conn: psycopg.Connection) -> None:
@@ -140,6 +143,10 @@ def _install_pgmq(conn: psycopg.Connection) -> list[str]:
                 " let an administrator run: create extension pgmq"
             ) from error
         name = f"pgmq extension {row[0]}"
+    elif queue.has_schema(conn):
+        raise DatabaseError(
+            "this database has a schema pgmq that is not PGMQ's; rename it, or use another database"
+        )
     else:
         from pgmq.install import get_embedded_install_sql, get_embedded_sql_version
 

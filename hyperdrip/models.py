@@ -6,6 +6,9 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
+MessageKey = tuple[int, int, int]  # lead id, run, number
+Pointer = tuple[MessageKey, int]  # a message, and the envelope that points at it
+
 
 class LeadStatus(StrEnum):
     """Where a lead stands in its drip."""

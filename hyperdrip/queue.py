@@ -15,7 +15,8 @@ import psycopg
 from psycopg import errors as pg
 from psycopg import sql
 
-from hyperdrip.models import Envelope
+from hyperdrip.db import array
+from hyperdrip.models import Envelope, Pointer
 
 _NAME = re.compile(r"(?:test-)?drip-messages-([0-9]{4}-[0-9]{2}-[0-9]{2})")
 
@@ -44,21 +45,15 @@ def day_of(name: str) -> date | None:
         return None
 
 
-def address_of(envelope: Envelope) -> Address | None:
-    """Read an envelope's body and headers; None when they are not ours."""
-    body, headers = envelope.body, envelope.headers
-    match = re.fullmatch(r"lead_([0-9]{1,18})", str(body.get("leadId")))
-    number, run = body.get("messageNumber"), headers.get("run")
-    if not match or type(number) is not int or type(run) is not int:
-        return None
-    if not (0 < number < 2**31 and 0 < run < 2**31):
-        return None
-    return Address(int(match[1]), run, number, str(body.get("email", "")))
-
-
 def is_installed(conn: psycopg.Connection) -> bool:
     """Is there a `pgmq` schema with its functions, as an extension or not?"""
     found = conn.execute("select to_regclass('pgmq.meta') is not null").fetchone()
+    return bool(found and found[0])
+
+
+def has_schema(conn: psycopg.Connection) -> bool:
+    """Is there a schema of that name, whoever made it?"""
+    found = conn.execute("select to_regnamespace('pgmq') is not null").fetchone()
     return bool(found and found[0])
 
 
@@ -226,32 +221,47 @@ def send_imported(
 
 
 _READ = b"""
-select msg_id, read_ct, vt, message, headers
+select
+    envelope.msg_id,
+    case
+        when envelope.message ->> 'leadId' ~ '^lead_[0-9]{1,18}$'
+            then substr(envelope.message ->> 'leadId', 6)::bigint
+    end as lead_id,
+    case
+        when envelope.headers ->> 'run' ~ '^[0-9]{1,9}$' then (envelope.headers ->> 'run')::integer
+    end as run,
+    case
+        when envelope.message ->> 'messageNumber' ~ '^[0-9]{1,9}$'
+            then (envelope.message ->> 'messageNumber')::integer
+    end as number
 from pgmq.read(
     queue_name => %(queue)s::text, vt => %(vt)s::integer, qty => %(quantity)s::integer
-)
-order by msg_id
+) as envelope
+order by envelope.msg_id
 """
 
 
 def read(
-    conn: psycopg.Connection,
-    name: str,
-    *,
-    vt_seconds: int,
-    quantity: int,
-) -> list[Envelope]:
-    """Read up to `quantity` visible envelopes by id and hide them for `vt_seconds` (`pgmq.read`).
+    conn: psycopg.Connection, name: str, *, vt_seconds: int, quantity: int
+) -> tuple[list[Pointer], list[int]]:
+    """Read up to `quantity` visible envelopes and hide them for `vt_seconds` (`pgmq.read`).
 
-    Only in autocommit: a rolled back transaction would show them again at once.
+    Returns those that point at a message, and the ids of those that are not ours; both by envelope
+    id. Only in autocommit: a rolled back transaction would show them again at once.
     """
     try:
         rows = conn.execute(
-            _READ, {"queue": name, "vt": vt_seconds, "quantity": quantity}
+            _READ, {"queue": name, "vt": vt_seconds, "quantity": quantity}, binary=True
         ).fetchall()
     except pg.UndefinedTable:
-        return []
-    return [_envelope(row) for row in rows]
+        return [], []
+    pointers = [
+        ((lead_id, run, number), envelope_id)
+        for envelope_id, lead_id, run, number in rows
+        if lead_id is not None and run is not None and number is not None
+    ]
+    strangers = [envelope_id for envelope_id, *key in rows if None in key]
+    return pointers, strangers
 
 
 def peek(conn: psycopg.Connection, name: str, *, limit: int) -> list[Envelope] | None:
@@ -273,7 +283,7 @@ def archive(conn: psycopg.Connection, name: str, envelope_ids: Sequence[int]) ->
     if envelope_ids:
         conn.execute(
             "select pgmq.archive(queue_name => %(queue)s::text, msg_ids => %(ids)s::bigint[])",
-            {"queue": name, "ids": sorted(envelope_ids)},
+            {"queue": name, "ids": array(sorted(envelope_ids))},
         )
 
 
@@ -321,7 +331,7 @@ def set_visible(
             " from unnest(%(ids)s::bigint[]) as item (id)"
             " cross join lateral pgmq.set_vt(%(queue)s::text, item.id, %(seconds)s::integer)"
             " as shown",
-            {"queue": name, "ids": sorted(envelope_ids), "seconds": in_seconds},
+            {"queue": name, "ids": array(sorted(envelope_ids)), "seconds": in_seconds},
         )
 
 

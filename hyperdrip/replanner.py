@@ -11,8 +11,8 @@ from datetime import date, datetime
 import psycopg
 
 from hyperdrip import leads, ledger, quota
-from hyperdrip.ledger import MessageKey, Planned
-from hyperdrip.models import MessageState
+from hyperdrip.ledger import Planned
+from hyperdrip.models import MessageKey, MessageState
 from hyperdrip.planning import Remaining, Schedule, ideal_days, replan
 from hyperdrip.queue import Address
 from hyperdrip.scheduler import Moment, archive_by_day, enqueue, require_queues

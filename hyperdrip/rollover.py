@@ -11,7 +11,7 @@ import psycopg
 from hyperdrip import instance as instances
 from hyperdrip import ledger, queue, quota
 from hyperdrip.clock import Clock, day_of
-from hyperdrip.delivery import Settled, locate, settle_expired
+from hyperdrip.delivery import Settled, settle_expired
 from hyperdrip.models import MessageState
 from hyperdrip.replanner import Moved, replan_leads
 from hyperdrip.scheduler import Moment, in_planner_transaction
@@ -49,9 +49,9 @@ class RolledOver:
     def unknown(self) -> int:
         """Messages of dead workers that are unknown now."""
         return sum(
-            row.new_state == MessageState.UNKNOWN
+            finish.state is MessageState.UNKNOWN
             for settled in self.settled
-            for row in settled.finished
+            for finish in settled.finished
         )
 
 
@@ -89,34 +89,24 @@ def _settle(conn: psycopg.Connection, environment: str, day: date, policy: Polic
     name = queue.name_of(environment, day)
     results: list[Settled] = []
     while True:
-        envelopes = queue.read(conn, name, vt_seconds=READ_VT_SECONDS, quantity=READ_QUANTITY)
-        if not envelopes:
+        pointers, strangers = queue.read(
+            conn, name, vt_seconds=READ_VT_SECONDS, quantity=READ_QUANTITY
+        )
+        if not pointers and not strangers:
             return results
-        located, strangers = locate(envelopes)
         results.append(
             settle_expired(
                 conn,
                 environment,
-                [(key, envelope) for key, found in located.items() for envelope in found],
+                pointers,
                 day=day,
                 on_unknown=policy.on_unknown,
                 max_attempts=policy.max_attempts,
             )
         )
         with conn.transaction():
-            pointed = {
-                (row.lead_id, row.run, row.number): row
-                for row in ledger.lock_wave(conn, list(located))
-            }
-            orphans = [
-                envelope
-                for key, found in located.items()
-                for envelope in found
-                if key not in pointed
-                or (pointed[key].day, pointed[key].envelope_id) != (day, envelope)
-                or pointed[key].state not in (MessageState.PLANNED, MessageState.SENDING)
-            ]
-            queue.archive(conn, name, strangers + orphans)
+            orphans, _ = ledger.lock_wave(conn, pointers, day=day)
+            queue.archive(conn, name, [*strangers, *orphans])
 
 
 def _has_late(conn: psycopg.Connection, today: date) -> bool:

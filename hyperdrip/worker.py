@@ -121,7 +121,7 @@ class Worker:
                     if wait is None or fruitless == FRUITLESS_WAITS:
                         break
                     fruitless += 1
-                    self._nap(wait)
+                    self._await_due(wait)
                 else:
                     self._idle()
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -202,21 +202,20 @@ class Worker:
             return None
         day, vt_seconds = self._open_day(), self._options.vt_seconds
         lease_ends = time.monotonic() + vt_seconds
-        envelopes = queue.read(
+        pointers, strangers = queue.read(
             self._conn, self._queue_name(), vt_seconds=vt_seconds, quantity=self._wave_size()
         )
-        if not envelopes:
+        if not pointers and not strangers:
             self._is_gate_known_open = False
             return None
-        located, _ = delivery.locate(envelopes)
-        self._asked = frozenset(lead_id for lead_id, _, _ in located), day, lease_ends
+        self._asked = frozenset(key[0] for key, _ in pointers), day, lease_ends
         sender_name = self._dispatcher.sender.name
         settled, claimed = delivery.finish_and_claim(
             self._conn,
             self._clock,
             self._instance.environment,
             batch=self._unfinished,
-            request=Request(envelopes, day, sender_name, self._id, vt_seconds),
+            request=Request(pointers, strangers, day, sender_name, self._id, vt_seconds),
         )
         self._note_settled(settled)
         self._asked = None
@@ -242,7 +241,7 @@ class Worker:
                 max_attempts=policy.max_attempts,
             )
             self._counts["unknown"] += sum(
-                row.new_state == MessageState.UNKNOWN for row in settled.finished
+                finish.state is MessageState.UNKNOWN for finish in settled.finished
             )
             self._log_completed(settled)
         if claimed.blocked:
@@ -299,7 +298,7 @@ class Worker:
     def _note_settled(self, settled: Settled) -> None:
         """Count a batch that was committed, and forget it."""
         batch, self._unfinished = self._unfinished, Batch()
-        done = {(row.lead_id, row.run, row.number) for row in settled.finished}
+        done = {finish.key for finish in settled.finished}
         missing = [finish for finish in batch.finishes if finish.key not in done]
         # A repeated finish finds its own work done when only the reply to the first was lost.
         states = ledger.list_settled(self._conn, missing) if missing else {}
@@ -350,6 +349,19 @@ class Worker:
         waits = [queue.seconds_to_next(self._conn, name) for name in names]
         soon = [wait for wait in waits if wait is not None and wait <= self._options.vt_seconds]
         return max(SHORTEST_NAP_SECONDS, min(soon)) if soon else None
+
+    def _await_due(self, seconds: float) -> None:
+        """Wait for what comes due in `seconds`: no longer than it is there, and not yet due.
+
+        It may be in another worker's hands, who finishes it or gives it back at any moment.
+        """
+        ends = time.monotonic() + seconds
+        wait: float | None = seconds
+        while wait is not None and not self.stop.is_set():
+            self._nap(min(wait, LONGEST_NAP_SECONDS))
+            if wait <= LONGEST_NAP_SECONDS or time.monotonic() >= ends:
+                return
+            wait = self._drain_wait()
 
     def _nap(self, seconds: float) -> None:
         ends = time.monotonic() + seconds

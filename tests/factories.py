@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from hyperdrip import db
 from hyperdrip.audit import run_audit
 from hyperdrip.clock import Clock
-from hyperdrip.db import connect
 from hyperdrip.models import Claim, NewLead, WorkerSummary
 from hyperdrip.rollover import Policy
 from hyperdrip.scheduler import Enrolled, Enrolment, enroll, in_planner_transaction
@@ -145,6 +145,7 @@ def make_worker(
     *,
     clock: Clock | None = None,
     stop: Stop | None = None,
+    connect: Callable[[], psycopg.Connection[Any]] | None = None,
     chance: float = 1.0,
     message_delay_ms: int = 0,
     vt_seconds: int = 30,
@@ -154,7 +155,7 @@ def make_worker(
 ) -> Worker:
     """A worker on a connection of its own. With chance 1 a backoff is longer than a lease."""
     return Worker(
-        lambda: connect(dsn),
+        connect or (lambda: db.connect(dsn)),
         sender or NullSender(),
         options=Options(
             poll_interval_ms=50,

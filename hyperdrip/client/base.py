@@ -106,16 +106,20 @@ class Base:
 
     def _check(self) -> None:
         migrations.require_current(self._conn)
+        instances.require_instance(self._conn)
         self._check_agreement()
 
     def _check_agreement(self) -> None:
-        instance = instances.require_instance(self._conn)
+        """Compare with a database that was migrated to the end; an empty one is nobody's yet."""
+        identity = migrations.get_identity(self._conn)
+        if identity is None:
+            return
         is_zone_set = self.settings.is_explicit("TIMEZONE")
         migrations.check_agreement(
             environment=self.settings.hyperdrip_env,
             time_zone=self.settings.timezone if is_zone_set else None,
-            stored_environment=instance.environment,
-            stored_time_zone=instance.time_zone,
+            stored_environment=identity[0],
+            stored_time_zone=identity[1],
         )
 
     def _enrolment(self, *, campaign: str, max_messages: int | None) -> Enrolment:

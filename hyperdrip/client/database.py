@@ -12,9 +12,13 @@ class DatabaseMethods(Base):
     """Migrating, looking at and resetting the database."""
 
     def migrate(self) -> list[str]:
-        """Create or update the schema; returns what was applied. Not on a caller's connection."""
+        """Create or update the schema; returns what was applied. Not on a caller's connection.
+
+        Raises: SettingsError when the database belongs to another environment.
+        """
         self._refuse_borrowed("migrate")
         with self._session() as conn:
+            self._check_agreement()
             applied = migrations.migrate(
                 conn,
                 environment=self.settings.hyperdrip_env,
@@ -55,7 +59,6 @@ class DatabaseMethods(Base):
         """
         self._refuse_borrowed("reset")
         with self._session() as conn:
-            if migrations.is_migrated(conn):
-                self._check_agreement()
+            self._check_agreement()
             maintenance.drop_everything(conn)
         self.migrate()

@@ -1,6 +1,28 @@
 -- Settle messages whose token still matches: those being sent, and unknown ones that turn out to be sent.
--- One row each: lead, run, number, day, envelope, the state before, the state now; by lead and number.
-with held as (
+-- One row for each given message that was not simply being sent: lead, run, number, and the state before
+-- (unknown), or null when another token or state stands there and nothing was changed; by lead and number.
+with given as (
+    select
+        given.lead_id,
+        given.run,
+        given.number,
+        given.token,
+        given.state,
+        given.sent_at,
+        given.error,
+        given.provider_id,
+        given.backoff_seconds,
+        given.is_attempt
+    from unnest(
+        %(lead_ids)s::bigint[], %(runs)s::integer[], %(numbers)s::integer[], %(tokens)s::integer[],
+        %(states)s::text[], %(sent_ats)s::timestamptz[], %(errors)s::text[], %(provider_ids)s::text[],
+        %(backoffs)s::integer[], %(are_attempts)s::boolean[]
+    ) as given (
+        lead_id, run, number, token, state, sent_at, error, provider_id, backoff_seconds, is_attempt
+    )
+),
+
+held as materialized (
     select
         message.lead_id,
         message.run,
@@ -13,13 +35,7 @@ with held as (
         given.backoff_seconds,
         given.is_attempt
     from hyperdrip.message as message
-    inner join unnest(
-        %(lead_ids)s::bigint[], %(runs)s::integer[], %(numbers)s::integer[], %(tokens)s::integer[],
-        %(states)s::text[], %(sent_ats)s::timestamptz[], %(errors)s::text[], %(provider_ids)s::text[],
-        %(backoffs)s::integer[], %(are_attempts)s::boolean[]
-    ) as given (
-        lead_id, run, number, token, state, sent_at, error, provider_id, backoff_seconds, is_attempt
-    )
+    inner join given
         on
             message.lead_id = given.lead_id
             and message.run = given.run
@@ -47,18 +63,18 @@ finished as (
         message.lead_id = held.lead_id
         and message.run = held.run
         and message.number = held.number
-    returning
-        message.lead_id, message.run, message.number, message.day, message.envelope_id,
-        held.old_state, message.state as new_state
 )
 
 select
-    lead_id,
-    run,
-    number,
-    day,
-    envelope_id,
-    old_state,
-    new_state
-from finished
-order by lead_id, run, number;
+    given.lead_id,
+    given.run,
+    given.number,
+    held.old_state
+from given
+left join held
+    on
+        given.lead_id = held.lead_id
+        and given.run = held.run
+        and given.number = held.number
+where held.old_state is null or held.old_state <> 'sending'
+order by given.lead_id, given.run, given.number;

@@ -1,5 +1,5 @@
 -- Of the messages that envelopes point at, those being sent under this very envelope: lead, run, number,
--- token, attempts, sender; by lead, run and number. Their lease has run out, or the envelope could not
+-- token, attempts, sender, day, envelope; by lead, run and number. Their lease has run out, or the envelope could not
 -- have been read.
 select
     message.lead_id,
@@ -7,7 +7,9 @@ select
     message.number,
     message.token,
     message.attempts,
-    message.sender
+    message.sender,
+    message.day,
+    message.envelope_id
 from hyperdrip.message as message
 inner join unnest(
     %(lead_ids)s::bigint[], %(runs)s::integer[], %(numbers)s::integer[], %(envelope_ids)s::bigint[]

