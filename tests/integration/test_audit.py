@@ -5,7 +5,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from hyperdrip import Hyperdrip, replanner
+from hyperdrip import Hyperdrip, standing
 from hyperdrip import instance as instances
 from hyperdrip.audit import run_audit
 from hyperdrip.models import Claim
@@ -43,8 +43,8 @@ def lived_in(conn: psycopg.Connection, dsn: str) -> psycopg.Connection:
     clock = SetClock()
     add_leads(conn, 2, messages=1, clock=clock)
     add_leads(conn, 9, messages=3, clock=clock)
-    replanner.pause_leads(conn, clock, [9], reason=None)
-    replanner.stop_leads(conn, clock, [10], reason="replied")
+    standing.pause_leads(conn, clock, [9], reason=None)
+    standing.stop_leads(conn, clock, [10], reason="replied")
 
     class Killed(BaseException):
         pass

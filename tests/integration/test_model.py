@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from hyperdrip import instance as instances
-from hyperdrip import leads, ledger, queue, quota, replanner, rollover
+from hyperdrip import leads, ledger, limits, queue, quota, rollover, standing
 from hyperdrip.clock import day_of
 from hyperdrip.db import connect
 from hyperdrip.models import Claim, LeadStatus
@@ -87,12 +87,12 @@ class Calendar(RuleBasedStateMachine):
 
     @rule(numbers=NUMBERS)
     def pause(self, numbers: set[int]) -> None:
-        paused = replanner.pause_leads(self.conn, self.clock, self.chosen(numbers), reason=None)
+        paused = standing.pause_leads(self.conn, self.clock, self.chosen(numbers), reason=None)
         self.silent |= set(paused)
 
     @rule(numbers=NUMBERS)
     def resume(self, numbers: set[int]) -> None:
-        resumed = replanner.resume_leads(
+        resumed = standing.resume_leads(
             self.conn, self.clock, self.chosen(numbers), with_email=True
         )
         self.silent -= set(resumed) - self.suppressed()
@@ -100,7 +100,7 @@ class Calendar(RuleBasedStateMachine):
     @rule(numbers=NUMBERS)
     def stop(self, numbers: set[int]) -> None:
         self.silent |= set(
-            replanner.stop_leads(self.conn, self.clock, self.chosen(numbers), reason="replied")
+            standing.stop_leads(self.conn, self.clock, self.chosen(numbers), reason="replied")
         )
 
     @rule(number=st.integers(0, 30))
@@ -115,13 +115,17 @@ class Calendar(RuleBasedStateMachine):
 
     @rule(daily_max=st.integers(1, 8))
     def limit(self, daily_max: int) -> None:
-        replanner.set_daily_max(self.conn, self.clock, daily_max, with_email=True)
+        limits.apply_change(
+            self.conn, self.clock, limits.Change(daily_max=daily_max), with_email=True
+        )
         self.note_limit()
 
     @rule(later=st.integers(0, 4), capacity=st.none() | st.integers(0, 8))
     def limit_a_day(self, later: int, capacity: int | None) -> None:
         day = max(self.today, self.newest) + timedelta(days=later)
-        replanner.set_capacity(self.conn, self.clock, [day], capacity, with_email=True)
+        limits.apply_change(
+            self.conn, self.clock, limits.Change(capacities={day: capacity}), with_email=True
+        )
         self.note_limit()
 
     @rule()
@@ -238,8 +242,11 @@ class Calendar(RuleBasedStateMachine):
             last_day=None,
             instance=instances.require_instance(self.conn),
         ):
-            replanner.set_capacity(
-                self.conn, self.clock, [max(day.day, self.newest)], None, with_email=True
+            limits.apply_change(
+                self.conn,
+                self.clock,
+                limits.Change(capacities={max(day.day, self.newest): None}),
+                with_email=True,
             )
         for _ in range(LONGEST_RUN_DAYS):
             self.resume(set(range(len(self.ids))))

@@ -11,7 +11,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from hyperdrip import Hyperdrip, ledger, queue, replanner, rollover
+from hyperdrip import Hyperdrip, ledger, limits, queue, rollover, standing
 from hyperdrip import instance as instances
 from hyperdrip.db import connect
 from hyperdrip.models import WorkerSummary
@@ -93,9 +93,9 @@ def test_a_pause_or_stop_committed_before_the_claim_always_wins(
         with closing(connect(dsn)) as other:
             for lead_id in reversed(ids):
                 if operation == "pause":
-                    replanner.pause_leads(other, clock, [lead_id], reason=None)
+                    standing.pause_leads(other, clock, [lead_id], reason=None)
                 else:
-                    replanner.stop_leads(other, clock, [lead_id], reason="replied")
+                    standing.stop_leads(other, clock, [lead_id], reason="replied")
                 # The moment it is committed, the message was claimed already or never will be.
                 seen[lead_id] = ledger.list_lead_messages(other, [lead_id])[0].state.value
 
@@ -201,16 +201,16 @@ class Storm:
     def pause_and_resume(self, own: psycopg.Connection, first: int) -> None:
         for number in range(12):
             chosen = range(first + number, 150, 17)
-            replanner.pause_leads(own, self.clock, chosen, reason=None)
-            replanner.resume_leads(own, self.clock, chosen, with_email=True)
+            standing.pause_leads(own, self.clock, chosen, reason=None)
+            standing.resume_leads(own, self.clock, chosen, with_email=True)
 
     def stop_some(self, own: psycopg.Connection) -> None:
         for lead_id in range(5, 150, 12):
-            replanner.stop_leads(own, self.clock, [lead_id], reason="replied")
+            standing.stop_leads(own, self.clock, [lead_id], reason="replied")
 
     def change_the_limit(self, own: psycopg.Connection) -> None:
         for limit in (50, 70, 40, 60, 55, 60):
-            replanner.set_daily_max(own, self.clock, limit, with_email=True)
+            limits.apply_change(own, self.clock, limits.Change(daily_max=limit), with_email=True)
 
     def add_more(self, own: psycopg.Connection) -> None:
         for _ in range(12):

@@ -12,7 +12,7 @@ from typing import ClassVar
 import psycopg
 import pytest
 
-from hyperdrip import Hyperdrip, delivery, dispatch, leads, ledger, queue, replanner
+from hyperdrip import Hyperdrip, delivery, dispatch, leads, ledger, queue, standing
 from hyperdrip import instance as instances
 from hyperdrip.errors import SettingsError
 from hyperdrip.models import Claim, Lead, Message, WorkerSummary
@@ -330,9 +330,9 @@ def test_a_message_to_retry_of_a_lead_paused_meanwhile_goes_back_without_a_day(
 
     def answer(_: Claim) -> Outcome:
         if operation == "pause":
-            replanner.pause_leads(conn, clock, [lead_id], reason=None)
+            standing.pause_leads(conn, clock, [lead_id], reason=None)
         else:
-            replanner.stop_leads(conn, clock, [lead_id], reason="replied")
+            standing.stop_leads(conn, clock, [lead_id], reason="replied")
         # What is being sent is not touched.
         assert messages_of(conn, lead_id)[0].state == "sending"
         return Retry("451 later")
