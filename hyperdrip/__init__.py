@@ -8,11 +8,12 @@
 from typing import TYPE_CHECKING, Any
 
 from hyperdrip.errors import HyperdripError
+from hyperdrip.models import Selection
 
 if TYPE_CHECKING:
     from hyperdrip.client import Hyperdrip
 
-__all__ = ["Hyperdrip", "HyperdripError"]
+__all__ = ["Hyperdrip", "HyperdripError", "Selection"]
 
 
 def __getattr__(name: str) -> Any:

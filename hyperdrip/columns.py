@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hyperdrip.errors import InvalidDataError
+from hyperdrip.errors import InvalidDataError, SettingsError
 
 KNOWN = ("name", "email", "phone", "notes")
 # The columns that an error file adds; a mended one is fed back as it is.
@@ -123,14 +123,14 @@ def restore(text: str) -> str:
 
 
 def parse_mapping(texts: Sequence[str]) -> dict[str, str]:
-    """Read `email=E-Mail Address` and its like. Raises: InvalidDataError."""
+    """Read `email=E-Mail Address` and its like. Raises: SettingsError."""
     mapping: dict[str, str] = {}
     for text in texts:
         target, equals, columns = text.partition("=")
         if not equals or not target.strip() or not columns.strip():
-            raise InvalidDataError(f'map {text!r} is not of the form email="E-Mail Address"')
+            raise SettingsError(f'map {text!r} is not of the form email="E-Mail Address"')
         if target.strip().lower() in {known.lower() for known in mapping}:
-            raise InvalidDataError(
+            raise SettingsError(
                 f"map {text!r} says a second time what {target.strip()!r} is; join columns with +"
             )
         mapping[target.strip()] = columns

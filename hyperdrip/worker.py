@@ -78,7 +78,14 @@ class Worker:
         self._options = options
         self._clock = clock
         self._chance = chance
-        self._instance = instances.require_instance(self._conn)
+        try:
+            self._instance = instances.require_instance(self._conn)
+            self._id = instances.insert_worker(
+                self._conn, host=socket.gethostname(), pid=os.getpid(), sender=sender.name
+            )
+        except BaseException:
+            self._conn.close()
+            raise
         self._dispatcher = Dispatcher(
             sender=sender,
             instance=self._instance,
@@ -88,9 +95,6 @@ class Worker:
             chance=chance,
             vt_seconds=options.vt_seconds,
             log_addresses=options.log_addresses,
-        )
-        self._id = instances.insert_worker(
-            self._conn, host=socket.gethostname(), pid=os.getpid(), sender=sender.name
         )
         self._counts: Counter[str] = Counter()
         self._unfinished = Batch()

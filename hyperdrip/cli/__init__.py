@@ -35,6 +35,11 @@ def main() -> NoReturn:
     except BrokenPipeError:  # whoever read our output has gone
         _drop_output()
         code = 0
+    except SystemExit as end:  # Typer's own way to say the same
+        code = end.code
+        if isinstance(end.__context__, BrokenPipeError):
+            _drop_output()
+            code = 0
     except OSError as error:
         _drop_output()
         code = _fail(str(error), 1)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from hyperdrip import Hyperdrip
 from hyperdrip.models import Lead
 from tests.acceptance.commands import HYPERDRIP, Commands, wait_until
-from tests.factories import add_leads, assert_audit_ok
+from tests.factories import AnsweringSender, add_leads, assert_audit_ok, make_worker
 
 ROOT = Path(__file__).parents[2]
 
@@ -140,6 +141,25 @@ def test_more_than_one_lead_needs_a_yes_where_nobody_can_be_asked(
     assert "pause 2 leads" in typed.run("leads", "pause", "-", code=2).err
     assert statuses(conn) == ["ACTIVE"] * 2
     assert typed.run("leads", "erase", "lead_1", "--yes").out.startswith("Erased 1 lead; 5 mess")
+
+
+def test_who_is_being_sent_to_is_named_and_not_erased(
+    conn: psycopg.Connection[Any], dsn: str, typed: Commands
+) -> None:
+    add_leads(conn, 2)
+    # Sent, and the worker has not written it down yet.
+    with closing(make_worker(dsn, AnsweringSender(wave_size=1))) as worker:
+        assert worker.step()
+        ended = typed.run("leads", "erase", "1", "2", "--yes", code=4)
+        dry = typed.run("leads", "erase", "1", "--dry-run")
+    assert ended.out == "Erased 1 lead; 5 messages cancelled; 1 lead left as it is\n"
+    assert ended.err.splitlines() == [
+        "lead_1 has a message that is being sent",
+        "error: lead_1 has a message that is being sent; not erased, try again once it is settled",
+    ]
+    assert dry.out == "Dry run: would erase 0 leads; 1 lead left as it is\n"
+    assert statuses(conn) == ["ACTIVE", "STOPPED"]
+    assert_audit_ok(conn)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from tests.factories import (
     drain,
     wait_until,
 )
+from tests.tables import assert_nothing_new, count_waiting, everything
 
 Open = Callable[..., Hyperdrip]
 
@@ -55,22 +56,6 @@ def read_back(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def everything(conn: psycopg.Connection) -> dict[str, Any]:
-    """How many rows each table has, and where each sequence stands."""
-    tables = conn.execute(
-        "select format('%I.%I', schemaname, tablename) from pg_tables"
-        " where schemaname in ('hyperdrip', 'pgmq') order by 1"
-    ).fetchall()
-    found: dict[str, Any] = {}
-    for (table,) in tables:
-        (found[table],) = conn.execute(f"select count(*) from {table}").fetchone() or (0,)
-    sequences = conn.execute(
-        "select schemaname || '.' || sequencename, last_value from pg_sequences"
-        " where schemaname in ('hyperdrip', 'pgmq') order by 1"
-    ).fetchall()
-    return {**found, **dict(sequences)}
-
-
 def staged(conn: psycopg.Connection) -> tuple[int, int]:
     """Rows and batches that imports have left."""
     row = conn.execute(
@@ -79,26 +64,6 @@ def staged(conn: psycopg.Connection) -> tuple[int, int]:
     ).fetchone()
     assert row is not None
     return row
-
-
-def assert_nothing_new(conn: psycopg.Connection, before: dict[str, Any]) -> None:
-    """No row but those of a batch, and of queues that are empty; numbers may have been drawn."""
-    found = {
-        name: count
-        for name, count in everything(conn).items()
-        if not name.endswith("_seq") and name != "pgmq.meta" and "import_" not in name
-    }
-    assert {name: count for name, count in found.items() if count != before.get(name, 0)} == {}
-
-
-def count_waiting(conn: psycopg.Connection) -> int:
-    """How many wait for a lock in this database."""
-    row = conn.execute(
-        "select count(*) from pg_locks where not granted and database ="
-        " (select oid from pg_database where datname = current_database())"
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def counts_of(result: ImportResult) -> dict[str, int]:

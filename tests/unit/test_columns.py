@@ -3,7 +3,7 @@
 import pytest
 
 from hyperdrip.columns import Columns, match, parse_mapping
-from hyperdrip.errors import InvalidDataError
+from hyperdrip.errors import InvalidDataError, SettingsError
 
 CRM = [
     "Record ID", "First Name", "Last Name", "E-Mail Address", "Mobile Phone", "Phone", "Company",
@@ -63,6 +63,17 @@ def test_a_column_with_a_plus_in_its_name_is_found() -> None:
             ["name=A", "Name=B"],
             "map 'Name=B' says a second time what 'Name' is; join columns with +",
         ),
+    ],
+)
+def test_a_mapping_that_says_nothing_is_wrong_usage(texts: list[str], reason: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        parse_mapping(texts)
+    assert reason in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("texts", "reason"),
+    [
         (["email=Mail"], "'leads.csv' has no column 'Mail'; it has: Name, Note, A"),
         (["name=A+", "email=A"], "has no column ''"),
         ([], "'leads.csv' has no column 'email'; it has: Name, Note, A; to say which it is: --map"),
