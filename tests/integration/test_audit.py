@@ -97,7 +97,11 @@ BREAKS: list[tuple[str, set[str], str]] = [
         "lead_3 #2 on 2024-01-16",
     ),
     (f"""delete from pgmq."q_{MONDAY_QUEUE}" """, {MISSING}, "lead_11 #1 on 2024-01-15"),
-    (f"select pgmq.drop_queue('{TUESDAY_QUEUE}')", {MISSING}, "lead_3 #2 on 2024-01-16"),
+    (
+        f"select pgmq.drop_queue('{TUESDAY_QUEUE}')",
+        {MISSING},
+        "2024-01-16 has no queue for 6 messages",
+    ),
     (
         f"""update pgmq."q_{TUESDAY_QUEUE}" set message = message || '{{"leadId": "lead_99"}}'
         where message->>'leadId' = 'lead_3'""",

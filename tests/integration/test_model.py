@@ -88,19 +88,21 @@ class Calendar(RuleBasedStateMachine):
     @rule(numbers=NUMBERS)
     def pause(self, numbers: set[int]) -> None:
         paused = standing.pause_leads(self.conn, self.clock, self.chosen(numbers), reason=None)
-        self.silent |= set(paused)
+        self.silent |= set(paused.lead_ids)
 
     @rule(numbers=NUMBERS)
     def resume(self, numbers: set[int]) -> None:
         resumed = standing.resume_leads(
             self.conn, self.clock, self.chosen(numbers), with_email=True
         )
-        self.silent -= set(resumed) - self.suppressed()
+        self.silent -= set(resumed.lead_ids) - self.suppressed()
 
     @rule(numbers=NUMBERS)
     def stop(self, numbers: set[int]) -> None:
         self.silent |= set(
-            standing.stop_leads(self.conn, self.clock, self.chosen(numbers), reason="replied")
+            standing.stop_leads(
+                self.conn, self.clock, self.chosen(numbers), reason="replied"
+            ).lead_ids
         )
 
     @rule(number=st.integers(0, 30))

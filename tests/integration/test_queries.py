@@ -16,7 +16,7 @@ from tests.factories import MONDAY, add_leads
 
 QUERIES = sorted((db.sql_folder() / "queries").glob("*.sql"))
 # What `explain` does not take; the migrations' tests run these.
-UTILITY = {"create_database", "create_migration_table", "drop_schema"}
+UTILITY = {"copy_import_rows", "create_database", "create_migration_table", "drop_schema"}
 NOW = datetime(2024, 1, 15, 9, tzinfo=UTC)
 PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
@@ -25,6 +25,7 @@ SAMPLES: dict[str, Any] = {
     "added": 1,
     "are_attempts": [True],
     "backoffs": [30],
+    "batch": 1,
     "campaign": "default",
     "campaign_version": 1,
     "capacity": None,
@@ -36,20 +37,26 @@ SAMPLES: dict[str, Any] = {
     "duplicates": 1,
     "email": None,
     "emails": ["a@example.com"],
+    "enrolled": 0,
     "envelope_ids": [1],
     "environment": "test",
     "errors": [None],
+    "existing": "skip",
     "fields": [Jsonb({})],
     "fingerprint": "1/2",
     "first_day": MONDAY,
     "first_days": [MONDAY],
+    "firsts": [1],
     "from_day": MONDAY,
     "from_statuses": ["ACTIVE"],
+    "has_suppressions": True,
     "host": "localhost",
     "import_id": None,
+    "is_dry_run": False,
     "is_paused": True,
     "is_stopped": False,
     "last_day": None,
+    "lasts": [1],
     "lead_id": 1,
     "lead_ids": [1],
     "limit": 100,
@@ -73,13 +80,18 @@ SAMPLES: dict[str, Any] = {
     "sent": [0],
     "sent_ats": [NOW],
     "source": "leads.csv",
+    "start": "a",
+    "start_on": None,
     "state": "planned",
     "states": ["sent"],
     "status": "ACTIVE",
+    "suppressed": 0,
+    "text": "ada",
     "time_zone": "UTC",
     "today": MONDAY,
     "tokens": [1],
     "updated": 1,
+    "values": ["a"],
     "version": 1,
     "worker": 1,
     "worker_id": 1,
