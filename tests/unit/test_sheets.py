@@ -7,6 +7,7 @@ import random
 import sys
 import tempfile
 import threading
+import zipfile
 from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
@@ -344,6 +345,31 @@ def test_a_workbook_is_read_as_a_person_would_have_typed_it() -> None:
         (7, ["Ben", "ben@example.com", "0049 170", "2024-01-15T09:30:00", "true"]),
     ]
     assert notes == []
+
+
+def test_an_open_document_is_read_as_well() -> None:
+    names = {
+        name: f"urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"
+        for name in ("office", "table", "text")
+    }
+    spaces = " ".join(f'xmlns:{name}="{uri}"' for name, uri in names.items())
+    cells = '<table:table-cell office:value-type="string"><text:p>{}</text:p></table:table-cell>'
+    rows = "".join(
+        f"<table:table-row>{''.join(map(cells.format, row))}</table:table-row>"
+        for row in (["name", "email"], ["Zoë", "zoe@example.com"])
+    )
+    content = (
+        f'<office:document-content {spaces} office:version="1.2"><office:body>'
+        f'<office:spreadsheet><table:table table:name="S">{rows}</table:table>'
+        "</office:spreadsheet></office:body></office:document-content>"
+    )
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("content.xml", content)
+        archive.writestr("META-INF/manifest.xml", "<manifest/>")
+    header, rows_read, _ = read(out.getvalue(), "leads.ods")
+    assert (header, rows_read) == (["name", "email"], [(2, ["Zoë", "zoe@example.com"])])
 
 
 def test_the_first_sheet_that_holds_anything_is_read_and_that_is_said() -> None:
