@@ -1,6 +1,7 @@
 """Proving the invariants from the tables: ledger against queues, quota and leads.
 
-Reads one snapshot of the whole database, so workers may go on meanwhile.
+Each check is one statement, and so sees one moment; workers may go on meanwhile. No transaction
+holds them together: one that reads thousands of queues would exhaust the server's lock table.
 """
 
 from collections import defaultdict
@@ -8,7 +9,7 @@ from collections import defaultdict
 import psycopg
 
 from hyperdrip import queue
-from hyperdrip.db import query, snapshot
+from hyperdrip.db import query
 from hyperdrip.instance import require_instance
 from hyperdrip.models import AuditCheck
 
@@ -39,15 +40,14 @@ class _Check:
 
 def run_audit(conn: psycopg.Connection) -> list[AuditCheck]:
     """Check every invariant; the checks in a fixed order, each with what contradicts it."""
-    with snapshot(conn):
-        counters, limits = _check_quota(conn)
-        return [
-            counters.result(),
-            limits.result(),
-            *(check.result() for check in _check_queues(conn)),
-            _check_leads(conn).result(),
-            _check_order(conn).result(),
-        ]
+    counters, limits = _check_quota(conn)
+    return [
+        counters.result(),
+        limits.result(),
+        *(check.result() for check in _check_queues(conn)),
+        _check_leads(conn).result(),
+        _check_order(conn).result(),
+    ]
 
 
 def _check_quota(conn: psycopg.Connection) -> tuple[_Check, _Check]:
@@ -71,8 +71,9 @@ def _check_queues(conn: psycopg.Connection) -> list[_Check]:
         "unsettled": _Check("archived envelopes are settled"),
     }
     environment = require_instance(conn).environment
-    names = set(queue.list_names(conn))
-    for day, messages in conn.execute(query("list_days_with_open_messages")).fetchall():
+    days = conn.execute(query("list_days_with_open_messages")).fetchall()
+    names = set(queue.list_names(conn))  # after the days: a queue is made before its messages
+    for day, messages in days:
         if queue.name_of(environment, day) not in names:
             checks["missing"].add(f"{day} has no queue for {messages} messages", total=messages)
     for name in sorted(names):

@@ -76,7 +76,9 @@ def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:
     give_up_at = time.monotonic() + CROWDED_SECONDS
     while True:
         try:
-            conn = psycopg.connect(_complete(dsn), autocommit=True)
+            conn = psycopg.connect(_complete(dsn), autocommit=True, cursor_factory=_BinaryCursor)
+            conn.server_cursor_factory = _BinaryServerCursor
+            conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             break
         except psycopg.ProgrammingError:
             raise SettingsError(
@@ -96,6 +98,28 @@ def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:
         conn.close()
         raise
     return conn
+
+
+def run_script(conn: psycopg.Connection, text: bytes) -> None:
+    """Execute several commands at once, which only a cursor with text results can."""
+    with psycopg.Cursor(conn) as cursor:
+        cursor.execute(text)
+
+
+class _BinaryCursor(psycopg.Cursor[Row]):
+    """A cursor that reads binary results: read as text, days would depend on the DateStyle."""
+
+    def __init__(self, connection: psycopg.Connection[Any], **options: Any) -> None:
+        super().__init__(connection, **options)
+        self.format = psycopg.pq.Format.BINARY
+
+
+class _BinaryServerCursor(psycopg.ServerCursor[Row]):
+    """The same, on the server."""
+
+    def __init__(self, connection: psycopg.Connection[Any], name: str, **options: Any) -> None:
+        super().__init__(connection, name, **options)
+        self.format = psycopg.pq.Format.BINARY
 
 
 class _Cursor(psycopg.Cursor[Row]):
@@ -234,11 +258,15 @@ def converted_errors() -> Iterator[None]:
     except (
         pg.DeadlockDetected,
         pg.LockNotAvailable,
-        pg.OutOfMemory,
         pg.QueryCanceled,
         pg.SerializationFailure,
     ) as e:
         raise DatabaseError(f"the database gave up: {first_line(e)}; try again") from e
+    except pg.InsufficientResources as e:
+        raise DatabaseError(
+            f"the database has not enough room for this: {first_line(e)}; free some, or raise"
+            " max_locks_per_transaction if it is about shared memory"
+        ) from e
     except psycopg.OperationalError as e:
         raise DatabaseUnavailable(
             f"the database was lost: {first_line(e)}; try again once it is back"
@@ -257,6 +285,7 @@ def _complete(dsn: str) -> str:
         dsn,
         connect_timeout=parts.get("connect_timeout", CONNECT_TIMEOUT_SECONDS),
         application_name=parts.get("application_name", "hyperdrip"),
+        client_encoding="utf8",
     )
 
 
@@ -270,6 +299,12 @@ def _check_server(conn: psycopg.Connection, dsn: str, *, is_writer: bool) -> Non
         raise DatabaseError(
             f"database {address(dsn)} is PostgreSQL {conn.info.server_version // 10000};"
             " Hyperdrip needs 14 or later"
+        )
+    encoding = conn.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise DatabaseError(
+            f"database {address(dsn)} is in {encoding}, and names and texts need UTF8; make one"
+            " with: create database ... encoding 'UTF8' template template0"
         )
     row = conn.execute(query("is_standby")).fetchone()
     if is_writer and row is not None and row[0]:

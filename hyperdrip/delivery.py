@@ -126,24 +126,31 @@ def settle_expired(
     day: date,
     on_unknown: str,
     max_attempts: int,
+    are_read: bool,
 ) -> Settled:
-    """Settle messages whose lease ran out while they were being sent: unknown, or sent again."""
+    """Settle messages whose lease ran out while they were being sent: unknown, or sent again.
+
+    `are_read`: the caller has just read their envelopes, so their lease is over; otherwise those
+    that are still hidden are left alone.
+    """
     if not expired:
         return Settled()
-    finishes: list[Finish] = []
-    resends: set[MessageKey] = set()
-    for item in ledger.list_expired(conn, expired, day=day):
-        finish, is_resend = unknown(
-            item, "its worker was lost", on_unknown=on_unknown, max_attempts=max_attempts
-        )
-        finishes.append(finish)
-        if is_resend:
-            resends.add(finish.key)
-    if not finishes:
-        return Settled()
     with conn.transaction():
+        leads.lock_finishing(conn, {key[0] for key, _ in expired})
+        items = ledger.lock_expired(conn, expired, day=day)
+        if not are_read:
+            name = queue.name_of(environment, day)
+            visible = queue.list_visible(conn, name, [item.envelope_id for item in items])
+            items = [item for item in items if item.envelope_id in visible]
+        found = [
+            unknown(item, "its worker was lost", on_unknown=on_unknown, max_attempts=max_attempts)
+            for item in items
+        ]
+        if not found:
+            return Settled()
         changes: dict[date, quota.Change] = defaultdict(quota.Change)
-        batch = Batch(tuple(finishes), frozenset(resends))
+        resends = frozenset(finish.key for finish, is_resend in found if is_resend)
+        batch = Batch(tuple(finish for finish, _ in found), resends)
         settled = _finish(conn, environment, batch, changes)
         quota.apply(conn, changes)
     return settled

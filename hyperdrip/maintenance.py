@@ -58,10 +58,13 @@ def run_psql(dsn: str, arguments: Sequence[str], *, bin_folder: Path | None) -> 
         for option in psycopg.pq.Conninfo.parse(dsn.encode())
         if option.envvar and option.val
     }
+    outer = dict(os.environ)
+    if bin_folder is not None:  # the embedded server's address is whole as it is
+        outer = {name: value for name, value in outer.items() if not name.startswith("PG")}
     # Ctrl-C goes to both of us, and psql takes it: it cancels a query there.
     old = signal.signal(signal.SIGINT, lambda _number, _frame: None)
     try:
-        return subprocess.call([program, *arguments], env={**os.environ, **parts})
+        return subprocess.call([program, *arguments], env={**outer, **parts})
     finally:
         signal.signal(signal.SIGINT, old)
 

@@ -7,7 +7,7 @@ import psycopg
 from psycopg import errors as pg
 
 from hyperdrip import queue
-from hyperdrip.db import query, sql_folder
+from hyperdrip.db import query, run_script, sql_folder
 from hyperdrip.errors import DatabaseError, NotMigratedError, SettingsError
 
 OLDEST_PGMQ = (1, 5)
@@ -34,7 +34,7 @@ def migrate(
     applied: list[str] = []
     with conn.transaction():
         conn.execute(query("lock_migrations"))
-        conn.execute(query("create_migration_table"))
+        run_script(conn, query("create_migration_table"))
     with conn.transaction():
         conn.execute(query("lock_migrations"))
         applied += _install_pgmq(conn)
@@ -44,7 +44,7 @@ def migrate(
             known = _recorded(conn)
             _check_recorded(known)
             if name not in known:
-                conn.execute(text)
+                run_script(conn, text)
                 _record(conn, name, _checksum(text))
                 applied.append(name)
     conn.execute(
@@ -151,7 +151,7 @@ def _install_pgmq(conn: psycopg.Connection) -> list[str]:
         from pgmq.install import get_embedded_install_sql, get_embedded_sql_version
 
         text = get_embedded_install_sql().encode()
-        conn.execute(text)
+        run_script(conn, text)
         name = f"pgmq sql {get_embedded_sql_version()}"
     _record(conn, name, "")
     return [name]

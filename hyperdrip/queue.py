@@ -335,6 +335,40 @@ def set_visible(
         )
 
 
+def list_visible(conn: psycopg.Connection, name: str, envelope_ids: Sequence[int]) -> set[int]:
+    """Those of these envelopes that anybody may read: their lease is over."""
+    try:
+        with conn.transaction():
+            rows = conn.execute(
+                sql.SQL(
+                    "select msg_id from pgmq.{table}"
+                    " where msg_id = any(%(ids)s::bigint[]) and vt <= clock_timestamp()"
+                ).format(table=sql.Identifier(f"q_{name}")),
+                {"ids": array(envelope_ids)},
+            ).fetchall()
+    except pg.UndefinedTable:
+        return set(envelope_ids)
+    return {envelope_id for (envelope_id,) in rows}
+
+
+def archive_strays(conn: psycopg.Connection, name: str) -> None:
+    """Archive the envelopes of a day's queue that point at no open message of that day."""
+    try:
+        rows = conn.execute(
+            sql.SQL(
+                "select envelope.msg_id from pgmq.{table} as envelope where not exists ("
+                "select 1 from hyperdrip.message where message.day = %(day)s"
+                " and message.envelope_id = envelope.msg_id"
+                " and message.state in ('planned', 'sending'))"
+                " order by envelope.msg_id"
+            ).format(table=sql.Identifier(f"q_{name}")),
+            {"day": day_of(name)},
+        ).fetchall()
+    except pg.UndefinedTable:
+        return
+    archive(conn, name, [envelope_id for (envelope_id,) in rows])
+
+
 def seconds_to_next(conn: psycopg.Connection, name: str) -> float | None:
     """Seconds until an envelope can be read (0 or less: now); None when the queue is empty."""
     try:

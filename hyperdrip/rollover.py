@@ -16,9 +16,6 @@ from hyperdrip.models import MessageState
 from hyperdrip.replanner import Moved, replan_leads
 from hyperdrip.scheduler import Moment, in_planner_transaction
 
-READ_QUANTITY = 500
-READ_VT_SECONDS = 5
-
 
 @dataclass(frozen=True)
 class Policy:
@@ -69,10 +66,10 @@ def roll_over(conn: psycopg.Connection, clock: Clock, policy: Policy) -> RolledO
     open_days = quota.list_open_days(conn, today)
     if not open_days:
         return RolledOver(today=today)
-    settled = [
-        settled for day in open_days for settled in _settle(conn, instance.environment, day, policy)
-    ]
+    settled = [settle_lost(conn, instance.environment, day, policy) for day in open_days]
     moved = _replan(conn, clock, policy) if _has_late(conn, today) else Moved()
+    for day in open_days:
+        queue.archive_strays(conn, queue.name_of(instance.environment, day))
     closed = [day for day in open_days if _close(conn, instance.environment, day)]
     return RolledOver(
         today=today,
@@ -84,29 +81,20 @@ def roll_over(conn: psycopg.Connection, clock: Clock, policy: Policy) -> RolledO
     )
 
 
-def _settle(conn: psycopg.Connection, environment: str, day: date, policy: Policy) -> list[Settled]:
-    """Settle what dead workers left in a past day's queue, and archive what points nowhere."""
-    name = queue.name_of(environment, day)
-    results: list[Settled] = []
-    while True:
-        pointers, strangers = queue.read(
-            conn, name, vt_seconds=READ_VT_SECONDS, quantity=READ_QUANTITY
-        )
-        if not pointers and not strangers:
-            return results
-        results.append(
-            settle_expired(
-                conn,
-                environment,
-                pointers,
-                day=day,
-                on_unknown=policy.on_unknown,
-                max_attempts=policy.max_attempts,
-            )
-        )
-        with conn.transaction():
-            orphans, _ = ledger.lock_wave(conn, pointers, day=day)
-            queue.archive(conn, name, [*strangers, *orphans])
+def settle_lost(conn: psycopg.Connection, environment: str, day: date, policy: Policy) -> Settled:
+    """Settle what dead workers left of a day: being sent, and visible again.
+
+    Reads the ledger, not the queue: reading hides what others may want to claim.
+    """
+    return settle_expired(
+        conn,
+        environment,
+        ledger.list_sending(conn, day),
+        day=day,
+        on_unknown=policy.on_unknown,
+        max_attempts=policy.max_attempts,
+        are_read=False,
+    )
 
 
 def _has_late(conn: psycopg.Connection, today: date) -> bool:

@@ -25,7 +25,7 @@ from hyperdrip.delivery import Batch, Claimed, Request, Settled
 from hyperdrip.dispatch import Dispatcher, Wave
 from hyperdrip.errors import DatabaseUnavailable, SettingsError
 from hyperdrip.models import Instance, MessageState, WorkerSummary
-from hyperdrip.rollover import Policy, RolledOver, roll_over
+from hyperdrip.rollover import Policy, RolledOver, roll_over, settle_lost
 from hyperdrip.senders import Sender
 from hyperdrip.signals import Stop
 from hyperdrip.standing import stop_leads
@@ -116,9 +116,12 @@ class Worker:
     def run(self) -> WorkerSummary:
         """Work until stopped, or with `is_drain` until nothing is left to do today."""
         fruitless = 0
+        failing_since: float | None = None
         while not self.stop.is_set():
             try:
-                if self.step():
+                has_worked = self.step()
+                failing_since = None
+                if has_worked:
                     fruitless = 0
                 elif self._options.is_drain:
                     wait = self._drain_wait()
@@ -129,6 +132,9 @@ class Worker:
                 else:
                     self._idle()
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                failing_since = failing_since or time.monotonic()
+                if self._options.is_drain and time.monotonic() - failing_since > PATIENCE_SECONDS:
+                    raise
                 self._reconnect(error)
             except Exception:
                 # Whatever broke, what was sent has to be written down before anything else.
@@ -243,11 +249,9 @@ class Worker:
                 day=day,
                 on_unknown=policy.on_unknown,
                 max_attempts=policy.max_attempts,
+                are_read=True,
             )
-            self._counts["unknown"] += sum(
-                finish.state is MessageState.UNKNOWN for finish in settled.finished
-            )
-            self._log_completed(settled)
+            self._note_lost(settled)
         if claimed.blocked:
             self._stop_suppressed({lead_id for lead_id, _, _ in claimed.blocked})
 
@@ -320,6 +324,8 @@ class Worker:
         self._log_completed(settled)
 
     def _log_completed(self, settled: Settled) -> None:
+        if self._dispatcher.sender.is_quiet:
+            return
         for lead in settled.completed:
             log.info(
                 "Lead %s completed drip campaign (%d/%d messages)",
@@ -375,8 +381,21 @@ class Worker:
         self._look_after_open_days()
 
     def _look_after_open_days(self) -> None:
-        if quota.list_open_days(self._conn, self._open_day()):
+        today = self._open_day()
+        if quota.list_open_days(self._conn, today):
             self.roll_over()
+        gate = self.read_gate()
+        if gate.room <= 0 or gate.is_paused:
+            # Nobody reads the queue now, and so nobody would find what a dead worker left.
+            self._note_lost(
+                settle_lost(self._conn, self._instance.environment, today, self._options.policy)
+            )
+
+    def _note_lost(self, settled: Settled) -> None:
+        self._counts["unknown"] += sum(
+            finish.state is MessageState.UNKNOWN for finish in settled.finished
+        )
+        self._log_completed(settled)
 
     def _beat(self) -> None:
         if time.monotonic() >= self._next_heartbeat_at:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import sys
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -43,6 +44,11 @@ def main() -> NoReturn:
     except OSError as error:
         _drop_output()
         code = _fail(str(error), 1)
+    except Exception as error:  # noqa: BLE001 - a mistake of ours is one line, too, unless -v
+        if {"-v", "--verbose"} & set(sys.argv):
+            traceback.print_exc()
+        what = f"{type(error).__name__}: {error}"
+        code = _fail(f"something unforeseen ({what}); the same with -v shows where", 1)
     sys.exit(code)
 
 

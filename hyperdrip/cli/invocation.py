@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -154,6 +154,18 @@ _COMMON: dict[str, Any] = {
 }
 
 
+def _hide_flag_value(annotation: Any) -> None:
+    """Keep the help from showing `<bool>` behind a flag, as if a value had to follow."""
+    kind, *more = get_args(annotation) or (annotation,)
+    for info in more:
+        if kind is bool and info.metavar is None:
+            info.metavar = ""
+
+
+for _kind in _COMMON.values():
+    _hide_flag_value(_kind)
+
+
 def command(
     group: typer.Typer, name: str, *, example: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -182,6 +194,8 @@ def command(
             del shared["version"]
             function(_merged(context.obj or Invocation(), **shared), **options)
 
+        for option in own:
+            _hide_flag_value(option.annotation)
         parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *common]
         run.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in [context, *parameters]}

@@ -75,10 +75,11 @@ def run_worker(
                 _announce(drip, worker)
 
         summary = drip.run_worker(is_drain=drain, stop=stop, on_start=on_start)
-    if json:
-        print_json(worker_json(summary))
-    else:
-        print_line(_describe(summary))
+        # In here: a signal that comes late must not end what is done with an error.
+        if json:
+            print_json(worker_json(summary))
+        else:
+            print_line(_describe(summary))
 
 
 def roll_over(run: Invocation, json: Json = False) -> None:

@@ -1,6 +1,5 @@
--- Of the messages that envelopes point at, those being sent under this very envelope: lead, run, number,
--- token, attempts, sender, day, envelope; by lead, run and number. Their lease has run out, or the envelope could not
--- have been read.
+-- Lock those of the given messages that are being sent under this very envelope: lead, run, number, token,
+-- attempts, sender, day, envelope; by lead, run and number.
 select
     message.lead_id,
     message.run,
@@ -20,4 +19,5 @@ inner join unnest(
         and message.number = given.number
         and message.envelope_id = given.envelope_id
 where message.state = 'sending' and message.day = %(day)s
-order by message.lead_id, message.run, message.number;
+order by message.lead_id, message.run, message.number
+for no key update of message;
