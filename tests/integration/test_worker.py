@@ -92,7 +92,7 @@ def test_a_raised_limit_lets_more_go_today_and_a_lowered_one_none(
     sent = []
     for limit in (100, 150, 120, 1, 160):
         instances.set_daily_max(conn, limit)
-        sent.append(drain(dsn).sent)
+        sent.append(work(dsn).sent)
         assert_audit_ok(conn)
     assert sent == [100, 50, 0, 0, 10]
     # What did not fit goes on the next day, and a limit lowered later does not condemn this one.
@@ -361,7 +361,7 @@ def test_envelopes_that_point_nowhere_are_archived_and_the_body_is_never_trusted
         where msg_id = 1"""
     )
     sender = AnsweringSender()
-    assert drain(dsn, sender).sent == 1
+    assert work(dsn, sender).sent == 1
     assert [claim.email for claim in sender.handed_over] == [require_lead(conn, lead_id).email]
     assert envelope_ids(conn, QUEUE) == []
     assert_audit_ok(conn)
