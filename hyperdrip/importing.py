@@ -107,7 +107,7 @@ def _staged_rows(
     sheet: Sheet, columns: Columns, faults: FaultFile, on_progress: Progress
 ) -> Iterator[tuple[object, ...]]:
     for line, cells in sheet.rows:
-        if line % 1000 == 0:
+        if line % 100 == 0:
             on_progress("Reading", sheet.position / max(1, sheet.size))
         try:
             lead = _check(sheet, columns, cells)

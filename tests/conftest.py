@@ -82,8 +82,9 @@ def dsn(new_database: Callable[..., str]) -> str:
 
 @pytest.fixture
 def conn(dsn: str) -> Iterator[psycopg.Connection[Any]]:
-    """An autocommit connection to the fresh database."""
+    """An autocommit connection to the fresh database, that takes several commands at once."""
     with connect(dsn) as conn:
+        conn.cursor_factory = psycopg.Cursor
         yield conn
 
 

@@ -18,9 +18,9 @@ LEAD = ("add-lead", "--name", "Ada", "--email")
 # (words of the command, exit code, what the line says)
 REFUSED = [
     # 2: wrong usage
-    (["nope"], 2, r"No such command 'nope'; see: hyperdrip --help"),
-    (["leads", "nope"], 2, r"No such command 'nope'; see: hyperdrip leads --help"),
-    (["leads", "list", "--nope"], 2, r"No such option: --nope.*; see: hyperdrip leads list --help"),
+    (["nope"], 2, r"no such command 'nope'; see: hyperdrip --help"),
+    (["leads", "nope"], 2, r"no such command 'nope'; see: hyperdrip leads --help"),
+    (["leads", "list", "--nope"], 2, r"no such option: --nope.*; see: hyperdrip leads list --help"),
     (["add-lead"], 2, r"Missing option '--name'; see: hyperdrip add-lead --help"),
     (["leads", "show"], 2, r"Missing argument 'LEAD'; see: .*"),
     (["worker", "now"], 2, r"Got unexpected extra argument\(s\) \(now\); see: .*"),
@@ -68,7 +68,7 @@ REFUSED = [
     (["leads", "list", "--limit", "0"], 5, r"limit=0 is not a number from 1 to .*"),
     (["quota", "show", "--days", "731"], 5, r"days=731 is not a number from 1 to 730"),
     (["quota", "set", "default", "0"], 5, r"daily maximum 0 is below 1; to stop: hyperdrip pause"),
-    (["quota", "set", "2024-01-14", "3"], 5, r"day=2024-01-14 is in the past; .*"),
+    (["quota", "set", "2024-01-14", "3"], 5, r"day 2024-01-14 is in the past; .*"),
     (["quota", "set", "2024-01-17..2024-01-16", "3"], 5, r".*no range of 1 to 730 days.*"),
     (["import", "gone.csv"], 5, r"'gone.csv' cannot be read: No such file or directory"),
     (["import", "."], 5, r"'.' is a folder; name a CSV file"),

@@ -204,6 +204,8 @@ def test_an_import(commands: Commands) -> None:
         ("rejected", 1),
         ("firstDay", "2024-01-15"),
         ("lastDay", "2024-01-16"),
+        ("suppressed", 0),
+        ("enrolled", 0),
     ]
     assert "line 3: email='not an address'" in done.err
     assert commands.json("leads", "list")[0]["fields"] == {"city": "Oslo"}

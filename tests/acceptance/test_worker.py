@@ -51,15 +51,11 @@ def test_the_console_sender_says_that_it_delivers_nothing_and_the_null_sender_ke
         assert worker.wait().out == "0 sent\n"
     add_leads(conn, 2, messages=1)
     said = commands.run(*AT_ONCE, "--sender", "null").err.splitlines()
-    assert said[:3] == [
+    assert said == [
         "Starting drip worker...",
         "Drip worker started - polling every 5000ms",
         "2 due",
     ]
-    assert sorted(said[3:]) == sorted(
-        f"Lead {lead['email']} completed drip campaign (1/1 messages)"
-        for lead in commands.within.json("leads", "list")
-    )
 
 
 def test_a_paused_instance_sends_nothing_until_it_is_resumed(

@@ -29,7 +29,7 @@ def texts(tree: ast.Module) -> Iterator[str]:
             if isinstance(node.value, str):
                 yield node.value
             elif isinstance(node.value, bytes):
-                yield node.value.decode()
+                yield node.value.decode(errors="replace")
 
 
 def calls(tree: ast.Module, name: str) -> Iterator[ast.Call]:
@@ -52,8 +52,15 @@ def test_only_one_module_says_pgmq() -> None:
     assert speakers == {"queue.py"}
 
 
+# hyperdrip.add_lead plans inside the caller's transaction, where no Python can help it.
+SPEAKS_OF_PGMQ = {"0003_add_lead"}
+
+
 @pytest.mark.parametrize("path", SQL_FILES, ids=lambda path: path.stem)
-def test_no_sql_file_says_pgmq(path: Path) -> None:
+def test_no_sql_file_says_pgmq_but_the_function_for_programs(path: Path) -> None:
+    if path.stem in SPEAKS_OF_PGMQ:
+        assert "pgmq." in path.read_text()
+        return
     assert "pgmq." not in path.read_text()
 
 
@@ -125,7 +132,7 @@ def test_only_the_settings_read_the_environment() -> None:
     assert found == {
         ("embedded.py", "os.environ.get('PATH', os.defpath)"),
         # psql gets all of it, and the password
-        ("maintenance.py", "{**os.environ, **parts}"),
+        ("maintenance.py", "dict(os.environ)"),
     }
     assert len(list(readings(MODULES["settings.py"]))) >= 2
 
@@ -175,6 +182,6 @@ def test_the_door_of_the_library_opens_when_it_is_asked_for() -> None:
     from hyperdrip.client import Hyperdrip
 
     assert hyperdrip.Hyperdrip is Hyperdrip
-    assert set(hyperdrip.__all__) == {"Hyperdrip", "HyperdripError"}
+    assert set(hyperdrip.__all__) == {"Hyperdrip", "HyperdripError", "Selection"}
     with pytest.raises(AttributeError, match="has no attribute 'hyperdrop'"):
         hyperdrip.hyperdrop  # noqa: B018
