@@ -20,7 +20,11 @@ REFUSED = [
     # 2: wrong usage
     (["nope"], 2, r"no such command 'nope'; see: hyperdrip --help"),
     (["leads", "nope"], 2, r"no such command 'nope'; see: hyperdrip leads --help"),
-    (["leads", "list", "--nope"], 2, r"no such option: --nope.*; see: hyperdrip leads list --help"),
+    (
+        ["leads", "list", "--nope"],
+        2,
+        r"no such option: --nope.*[;?] see: hyperdrip leads list --help",
+    ),
     (["add-lead"], 2, r"Missing option '--name'; see: hyperdrip add-lead --help"),
     (["leads", "show"], 2, r"Missing argument 'LEAD'; see: .*"),
     (["worker", "now"], 2, r"Got unexpected extra argument\(s\) \(now\); see: .*"),
@@ -72,9 +76,9 @@ REFUSED = [
     (["quota", "set", "2024-01-17..2024-01-16", "3"], 5, r".*no range of 1 to 730 days.*"),
     (["import", "gone.csv"], 5, r"'gone.csv' cannot be read: No such file or directory"),
     (["import", "."], 5, r"'.' is a folder; name a CSV file"),
-    (["import", "latin.csv"], 5, r"'latin.csv' is no UTF-8 text; save it as CSV UTF-8"),
-    (["import", "columns.csv"], 5, r"'columns.csv' has no column 'email'; it has: name, mail"),
-    (["import", "quote.csv"], 5, r"'quote.csv' line \d+: unexpected end of data"),
+    (["import", "nul.csv"], 5, r"'nul.csv' line 2 has a NUL: it is binary or damaged; .*"),
+    (["import", "columns.csv"], 5, r"'columns.csv' has no column 'email'; it has: name, mail; .*"),
+    (["import", "quote.csv"], 5, r"'quote.csv' line 2: a quotation mark is never closed; .*"),
 ]
 
 WRONG_SETTINGS = [
@@ -114,7 +118,7 @@ def guarded(dsn: str, conn: psycopg.Connection, tmp_path: Path) -> Commands:
     commands = commands_on(make_conninfo(dsn, password=given or PASSWORD), tmp_path)
     add_leads(conn, 1, messages=2)
     conn.execute("update hyperdrip.lead set email = 'there@example.com'")
-    (tmp_path / "latin.csv").write_bytes("name,email\nJosé,jose@example.com\n".encode("latin-1"))
+    (tmp_path / "nul.csv").write_bytes(b"name,email\nA,a@example.com\0\n")
     (tmp_path / "columns.csv").write_text("name,mail\nA,a@example.com\n")
     (tmp_path / "quote.csv").write_text('name,email\n"A,a@example.com\n')
     return commands
