@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from hyperdrip import Hyperdrip, quota
+from hyperdrip.db import query
 from hyperdrip.errors import (
     ConflictError,
     DatabaseUnavailable,
@@ -448,7 +449,7 @@ def test_a_connection_that_is_lost_in_the_middle_leaves_nothing(
     conn: psycopg.Connection, drip: Open, stage: str
 ) -> None:
     one = drip()
-    path = write_many("many.csv", range(500))
+    path = write_many("many.csv", range(1500))
     write_many("bad.csv", [])
     before = everything(conn)
 
@@ -464,7 +465,7 @@ def test_a_connection_that_is_lost_in_the_middle_leaves_nothing(
     # Its staged rows are personal data, and no use to anybody: a later import removes them.
     assert staged(conn)[1] == 1
     conn.execute("update hyperdrip.import_batch set started_at = now() - interval '25 hours'")
-    assert counts_of(import_in_place(drip(), path)) == {"read": 500, "added": 500}
+    assert counts_of(import_in_place(drip(), path)) == {"read": 1500, "added": 1500}
     assert staged(conn) == (0, 0)
 
 
@@ -692,7 +693,36 @@ def test_a_send_under_way_does_not_keep_an_import_from_committing(
     assert_audit_ok(conn)
 
 
-# Memory
+# Size
+
+
+def test_statistics_that_know_another_batch_do_not_make_deciding_slow(
+    conn: psycopg.Connection, drip: Open
+) -> None:
+    """Rows of a batch that statistics have never seen: each must not be compared with all."""
+    plans: list[str] = []
+
+    def look(what: str, _part: float) -> None:
+        if what != "Deciding":
+            return
+        (batch,) = conn.execute("select id from hyperdrip.import_batch").fetchone() or (0,)
+        values = {
+            "batch": batch,
+            "existing": "skip",
+            "has_suppressions": False,
+            "is_dry_run": True,
+        }
+        rows = conn.execute(b"explain " + query("decide_import"), values).fetchall()
+        plans.append("\n".join(line for (line,) in rows))
+        conn.execute("analyze hyperdrip.import_row")
+
+    for first in (0, 3000):
+        path = write_many("many.csv", range(first, first + 3000))
+        drip().import_file(path, ImportOptions(), max_messages=1, on_progress=look)
+    assert "rows=1 " in plans[1]
+    assert "Tid Scan on import_row" in plans[1]
+    assert "Join Filter: (numbered" not in plans[1]
+
 
 MEASURE = """
 import resource, sys
