@@ -2,6 +2,7 @@
 
 import csv
 import io
+import signal
 import subprocess
 import sys
 import threading
@@ -491,6 +492,28 @@ def test_rows_of_a_killed_import_stay_until_they_are_old(
     assert counts_of(import_in_place(drip(), path)) == {"read": 100, "duplicates": 100}
     assert staged(conn) == (0, 0)
     assert_audit_ok(conn)
+
+
+def test_ctrl_c_leaves_nothing_not_even_staged_rows(
+    conn: psycopg.Connection, subprocess_environment: dict[str, str]
+) -> None:
+    path = write_many("many.csv", range(100), tail="Ada,ada\n")
+    before = everything(conn)
+    with conn.transaction():
+        quota.lock_planner(conn)
+        running = subprocess.Popen(
+            [sys.executable, "-m", "hyperdrip", "import", path, "--errors", "bad.csv"],
+            env=subprocess_environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: count_waiting(conn) == 1)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=20)
+    assert (running.returncode, err) == (130, "error: stopped\n")
+    assert_nothing_new(conn, before)
+    assert staged(conn) == (0, 0)
+    assert [found.name for found in Path().iterdir()] == ["many.csv"]
 
 
 def test_an_import_in_a_transaction_of_the_caller_s_is_undone_with_it(
