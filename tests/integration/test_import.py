@@ -748,7 +748,7 @@ def test_statistics_that_know_another_batch_do_not_make_deciding_slow(
 
 
 MEASURE = """
-import resource, sys
+import re, resource, sys
 from hyperdrip import Hyperdrip
 from hyperdrip.importing import ImportOptions
 from pathlib import Path
@@ -756,7 +756,14 @@ with Hyperdrip.open() as drip:
     result = drip.import_file(
         sys.argv[1], ImportOptions(errors=Path("bad.csv")), max_messages=1
     )
-print(result.added, result.rejected, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+# getrusage knows what the parent used, too: a process inherits that over fork and exec.
+status = Path("/proc/self/status")
+peak = (
+    int(re.search(r"VmHWM:\\s+([0-9]+) kB", status.read_text())[1])
+    if status.exists()
+    else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+)
+print(result.added, result.rejected, peak // 1024)
 """
 
 
@@ -782,5 +789,5 @@ def test_memory_does_not_grow_with_the_rows(
         added, rejected, megabytes = map(int, done.stdout.split())
         assert (added, rejected) == (count * 9 // 10, count // 10)
         used.append(megabytes)
-    assert used[1] - used[0] < 12, used
+    assert used[1] - used[0] < 8, used
     assert staged(conn) == (0, 0)
