@@ -144,14 +144,24 @@ def send_batch(
     return [envelope_id for (envelope_id,) in rows]
 
 
+# Ids come in the order of the messages, and columns are put side by side: a join by position might
+# compare each of thousands of rows with all others, because statistics know nothing of a batch.
 _SEND_IMPORTED = b"""
-with item as materialized (
+with item as (
     select
-        staged.lead_id,
-        staged.run,
-        staged.email,
-        block.number,
-        row_number() over (order by staged.position, block.number) as position
+        array_agg(staged.lead_id order by staged.position, block.number) as lead_ids,
+        array_agg(staged.run order by staged.position, block.number) as runs,
+        array_agg(block.number order by staged.position, block.number) as numbers,
+        array_agg(
+            jsonb_strip_nulls(jsonb_build_object(
+                'leadId', 'lead_' || staged.lead_id,
+                'email', case when %(with_email)s then staged.email end,
+                'messageNumber', block.number, 'scheduledDate', %(day)s::date
+            ))
+            order by staged.position, block.number
+        ) as messages,
+        array_agg(jsonb_build_object('run', staged.run) order by staged.position, block.number)
+            as headers
     from unnest(
         %(firsts)s::integer[], %(lasts)s::integer[], %(numbers)s::integer[]
     ) as block (first, last, number)
@@ -159,21 +169,13 @@ with item as materialized (
         on staged.batch = %(batch)s and staged.position between block.first and block.last
 ),
 
-sent as materialized (
-    select envelope.id, envelope.position
-    from pgmq.send_batch(
+sent as (
+    select array_agg(envelope.id order by envelope.position) as ids
+    from item
+    cross join lateral pgmq.send_batch(
         queue_name => %(queue)s::text,
-        msgs => (
-            select array_agg(jsonb_strip_nulls(jsonb_build_object(
-                'leadId', 'lead_' || item.lead_id,
-                'email', case when %(with_email)s then item.email end,
-                'messageNumber', item.number, 'scheduledDate', %(day)s::date
-            )) order by item.position)
-            from item
-        ),
-        headers => (
-            select array_agg(jsonb_build_object('run', item.run) order by item.position) from item
-        ),
+        msgs => item.messages,
+        headers => item.headers,
         delay => clock_timestamp()
     ) with ordinality as envelope (id, position)
 )
@@ -182,10 +184,12 @@ insert into hyperdrip.message (
     lead_id, run, number, campaign, campaign_version, day, envelope_id
 )
 select
-    item.lead_id, item.run, item.number,
-    %(campaign)s::text, %(campaign_version)s::integer, %(day)s::date, sent.id
+    placed.lead_id, placed.run, placed.number,
+    %(campaign)s::text, %(campaign_version)s::integer, %(day)s::date, placed.envelope_id
 from item
-inner join sent on item.position = sent.position
+cross join sent
+cross join lateral unnest(item.lead_ids, item.runs, item.numbers, sent.ids)
+    as placed (lead_id, run, number, envelope_id)
 """
 
 

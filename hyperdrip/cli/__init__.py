@@ -26,6 +26,8 @@ def main() -> NoReturn:
     _open_streams()
     try:
         code = app(prog_name="hyperdrip", standalone_mode=False) or 0
+        if code == 130:  # Typer takes Ctrl-C for itself, and says nothing
+            _fail("stopped", code)
         sys.stdout.flush()
     except HyperdripError as error:
         code = _fail(str(error), error.exit_code)

@@ -1,8 +1,10 @@
 -- Decide what becomes of each staged row, under the planner lock: one row for each fate with its count; by
 -- fate. An earlier row of the file wins over a later one, and the database over the file. Rows that are
--- planned get their lead, run and position in the order of the file.
+-- planned get their lead, run and position in the order of the file. Statistics know nothing of a batch that
+-- is new, so no two large sets are joined here: each row looks up its lead, and is found again by its place.
 with judged as (
     select
+        staged.ctid as place,
         staged.line,
         staged.phone_key,
         first_value(staged.line) over (partition by staged.email_key order by staged.line) as email_line,
@@ -61,31 +63,39 @@ fated as (
 
 phoned as (
     select
-        fated.line,
-        first_value(fated.line) over (partition by fated.phone_key order by fated.line) as phone_line
+        fated.*,
+        first_value(fated.line) over (
+            partition by fated.phone_key, coalesce(fated.fate, 'update') = 'update' order by fated.line
+        ) as first_line
     from fated
-    where fated.phone_key is not null and (fated.fate is null or fated.fate = 'update')
+),
+
+clashing as (
+    select
+        phoned.*,
+        phoned.phone_key is not null
+        and coalesce(phoned.fate, 'update') = 'update'
+        and phoned.first_line < phoned.line as is_clash
+    from phoned
 ),
 
 settled as (
     select
-        fated.line,
-        fated.known_id,
-        fated.known_run,
+        clashing.place,
+        clashing.line,
+        clashing.known_id,
+        clashing.known_run,
         case
-            when phoned.phone_line < fated.line
-                then case when fated.fate = 'update' then 'rejected' else 'duplicate' end
-            else coalesce(fated.fate, 'new')
+            when not clashing.is_clash then coalesce(clashing.fate, 'new')
+            when clashing.fate = 'update' then 'rejected'
+            else 'duplicate'
         end as fate,
         case
-            when phoned.phone_line < fated.line then 'the same phone as line ' || phoned.phone_line
-            else fated.reason
+            when clashing.is_clash then 'the same phone as line ' || clashing.first_line
+            else clashing.reason
         end as reason,
-        coalesce(
-            phoned.phone_line < fated.line or fated.reason like 'the same phone%%', false
-        ) as is_phone
-    from fated
-    left join phoned on fated.line = phoned.line
+        clashing.is_clash or coalesce(clashing.reason like 'the same phone%%', false) as is_phone
+    from clashing
 ),
 
 placed as (
@@ -126,7 +136,7 @@ decided as (
         run = case when numbered.fate = 'enroll' then numbered.known_run + 1 else 1 end,
         position = numbered.position
     from numbered
-    where staged.batch = %(batch)s and staged.line = numbered.line
+    where staged.ctid = numbered.place
     returning staged.fate
 )
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 
 from hyperdrip import Hyperdrip, quota
+from hyperdrip.db import query
 from hyperdrip.errors import (
     ConflictError,
     DatabaseUnavailable,
@@ -448,7 +450,7 @@ def test_a_connection_that_is_lost_in_the_middle_leaves_nothing(
     conn: psycopg.Connection, drip: Open, stage: str
 ) -> None:
     one = drip()
-    path = write_many("many.csv", range(500))
+    path = write_many("many.csv", range(1500))
     write_many("bad.csv", [])
     before = everything(conn)
 
@@ -464,7 +466,7 @@ def test_a_connection_that_is_lost_in_the_middle_leaves_nothing(
     # Its staged rows are personal data, and no use to anybody: a later import removes them.
     assert staged(conn)[1] == 1
     conn.execute("update hyperdrip.import_batch set started_at = now() - interval '25 hours'")
-    assert counts_of(import_in_place(drip(), path)) == {"read": 500, "added": 500}
+    assert counts_of(import_in_place(drip(), path)) == {"read": 1500, "added": 1500}
     assert staged(conn) == (0, 0)
 
 
@@ -490,6 +492,28 @@ def test_rows_of_a_killed_import_stay_until_they_are_old(
     assert counts_of(import_in_place(drip(), path)) == {"read": 100, "duplicates": 100}
     assert staged(conn) == (0, 0)
     assert_audit_ok(conn)
+
+
+def test_ctrl_c_leaves_nothing_not_even_staged_rows(
+    conn: psycopg.Connection, subprocess_environment: dict[str, str]
+) -> None:
+    path = write_many("many.csv", range(100), tail="Ada,ada\n")
+    before = everything(conn)
+    with conn.transaction():
+        quota.lock_planner(conn)
+        running = subprocess.Popen(
+            [sys.executable, "-m", "hyperdrip", "import", path, "--errors", "bad.csv"],
+            env=subprocess_environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: count_waiting(conn) == 1)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=20)
+    assert (running.returncode, err) == (130, "error: stopped\n")
+    assert_nothing_new(conn, before)
+    assert staged(conn) == (0, 0)
+    assert [found.name for found in Path().iterdir()] == ["many.csv"]
 
 
 def test_an_import_in_a_transaction_of_the_caller_s_is_undone_with_it(
@@ -692,10 +716,39 @@ def test_a_send_under_way_does_not_keep_an_import_from_committing(
     assert_audit_ok(conn)
 
 
-# Memory
+# Size
+
+
+def test_statistics_that_know_another_batch_do_not_make_deciding_slow(
+    conn: psycopg.Connection, drip: Open
+) -> None:
+    """Rows of a batch that statistics have never seen: each must not be compared with all."""
+    plans: list[str] = []
+
+    def look(what: str, _part: float) -> None:
+        if what != "Deciding":
+            return
+        (batch,) = conn.execute("select id from hyperdrip.import_batch").fetchone() or (0,)
+        values = {
+            "batch": batch,
+            "existing": "skip",
+            "has_suppressions": False,
+            "is_dry_run": True,
+        }
+        rows = conn.execute(b"explain " + query("decide_import"), values).fetchall()
+        plans.append("\n".join(line for (line,) in rows))
+        conn.execute("analyze hyperdrip.import_row")
+
+    for first in (0, 3000):
+        path = write_many("many.csv", range(first, first + 3000))
+        drip().import_file(path, ImportOptions(), max_messages=1, on_progress=look)
+    assert "rows=1 " in plans[1]
+    assert "Tid Scan on import_row" in plans[1]
+    assert "Join Filter: (numbered" not in plans[1]
+
 
 MEASURE = """
-import resource, sys
+import re, resource, sys
 from hyperdrip import Hyperdrip
 from hyperdrip.importing import ImportOptions
 from pathlib import Path
@@ -703,7 +756,14 @@ with Hyperdrip.open() as drip:
     result = drip.import_file(
         sys.argv[1], ImportOptions(errors=Path("bad.csv")), max_messages=1
     )
-print(result.added, result.rejected, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+# getrusage knows what the parent used, too: a process inherits that over fork and exec.
+status = Path("/proc/self/status")
+peak = (
+    int(re.search(r"VmHWM:\\s+([0-9]+) kB", status.read_text())[1])
+    if status.exists()
+    else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+)
+print(result.added, result.rejected, peak // 1024)
 """
 
 
@@ -729,5 +789,5 @@ def test_memory_does_not_grow_with_the_rows(
         added, rejected, megabytes = map(int, done.stdout.split())
         assert (added, rejected) == (count * 9 // 10, count // 10)
         used.append(megabytes)
-    assert used[1] - used[0] < 12, used
+    assert used[1] - used[0] < 8, used
     assert staged(conn) == (0, 0)
