@@ -31,7 +31,11 @@ REFUSED = [
     ([*LEAD, "a@example.com", "--field", "x"], 2, r".*--field 'x' is not of the form NAME=VALUE.*"),
     ([*LEAD, "a@example.com", "--start", "tomorrow"], 2, r".*'tomorrow' is no day such as .*"),
     ([*LEAD, "a@example.com", "--start", "2024-02-30"], 2, r".*'2024-02-30' is no day such as .*"),
-    ([*LEAD, "a@example.com", "--max-messages", "two"], 2, r"invalid value for '--max-messages': 'two' is no whole number; .*"),
+    (
+        [*LEAD, "a@example.com", "--max-messages", "two"],
+        2,
+        r"invalid value for '--max-messages': 'two' is no whole number; .*",
+    ),
     (["messages", "list", "--day", "20240115"], 2, r".*'20240115' is no day such as 2024-01-15.*"),
     (["messages", "list", "--state", "x"], 2, r".*'x' is not one of: planned, sending, sent, .*"),
     (["leads", "list", "--status", "x"], 2, r".*'x' is not one of: ACTIVE, COMPLETED, FAILED, .*"),
