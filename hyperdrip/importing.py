@@ -22,6 +22,7 @@ from hyperdrip.clock import Clock
 from hyperdrip.columns import Columns, match
 from hyperdrip.errors import InvalidDataError, NoRoomError
 from hyperdrip.fault_file import FaultFile
+from hyperdrip.lead_values import check_new_lead
 from hyperdrip.models import ImportResult, NewLead
 from hyperdrip.planning import Block
 from hyperdrip.scheduler import (
@@ -127,7 +128,7 @@ def _check(sheet: Sheet, columns: Columns, cells: Sequence[str]) -> NewLead:
         end = "" if len(cells) > len(sheet.header) else ", and the file ends: it seems cut off"
         raise InvalidDataError(f"{len(cells)} cells where the header has {len(sheet.header)}{end}")
     parts = {part: STRANGE_SPACES.sub(" ", text) for part, text in columns.read(cells).items()}
-    return leads.check_new_lead(
+    return check_new_lead(
         name=parts["name"],
         email=parts["email"],
         phone=parts.get("phone"),

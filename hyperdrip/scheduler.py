@@ -22,6 +22,7 @@ from hyperdrip.errors import (
     SettingsError,
 )
 from hyperdrip.instance import require_instance
+from hyperdrip.lead_values import phone_key
 from hyperdrip.models import Instance, NewLead
 from hyperdrip.planning import Block, Calendar, PastHorizon, Schedule, plan, smallest_daily_max
 from hyperdrip.queue import Address
@@ -232,7 +233,7 @@ def refuse_taken(conn: psycopg.Connection, new_lead: NewLead) -> None:
 
     Raises: ConflictError when one is taken; InvalidDataError when the address is suppressed.
     """
-    key = leads.phone_key(new_lead.phone)
+    key = phone_key(new_lead.phone)
     taken = leads.list_taken(conn, emails=[new_lead.email], phone_keys=[key] if key else [])
     for lead_id, email, _ in taken:
         what = (

@@ -7,7 +7,8 @@ from psycopg.rows import kwargs_row
 
 from hyperdrip.db import query
 from hyperdrip.errors import NotFoundError
-from hyperdrip.leads import lead_of, parse_key
+from hyperdrip.lead_values import parse_key
+from hyperdrip.leads import lead_of
 from hyperdrip.models import Lead, Selection
 
 SHOWN = 3

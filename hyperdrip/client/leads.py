@@ -8,6 +8,7 @@ from hyperdrip import leads, ledger
 from hyperdrip.client.base import Base
 from hyperdrip.db import query
 from hyperdrip.importing import ImportOptions, Progress, import_file
+from hyperdrip.lead_values import check_new_lead
 from hyperdrip.models import ImportResult, Lead, Message, UndoneImport
 from hyperdrip.scheduler import (
     Moment,
@@ -40,9 +41,7 @@ class LeadMethods(Base):
 
         Raises: InvalidDataError, ConflictError (it exists), NotFoundError (campaign), NoRoomError.
         """
-        new_lead = leads.check_new_lead(
-            name=name, email=email, phone=phone, notes=notes, fields=fields
-        )
+        new_lead = check_new_lead(name=name, email=email, phone=phone, notes=notes, fields=fields)
         enrolment = replace(
             self._enrolment(campaign=campaign, max_messages=max_messages), start=start
         )

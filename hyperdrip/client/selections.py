@@ -7,9 +7,10 @@ from datetime import date
 
 import psycopg
 
-from hyperdrip import enrolling, erasing, leads, moving, selections, standing
+from hyperdrip import enrolling, erasing, moving, selections, standing
 from hyperdrip.client.base import Base
 from hyperdrip.db import snapshot
+from hyperdrip.lead_values import check_reason
 from hyperdrip.models import Changed, Lead, Selection
 from hyperdrip.moving import Move
 from hyperdrip.scheduler import require_campaign_version
@@ -44,7 +45,7 @@ class SelectionMethods(Base):
         self, which: Which, *, reason: str | None = None, is_dry_run: bool = False
     ) -> Changed:
         """Pause ACTIVE leads: their days are freed."""
-        reason = None if reason is None else leads.check_reason(reason)
+        reason = None if reason is None else check_reason(reason)
         with self._session() as conn:
             ids = self._select(conn, which)
             return standing.pause_leads(conn, self.clock, ids, reason=reason, is_dry_run=is_dry_run)
@@ -67,7 +68,7 @@ class SelectionMethods(Base):
 
         With a reason other than `by hand`, or `by hand: ...`, they can never be enrolled again.
         """
-        reason = leads.check_reason(reason)
+        reason = check_reason(reason)
         with self._session() as conn:
             ids = self._select(conn, which)
             return standing.stop_leads(conn, self.clock, ids, reason=reason, is_dry_run=is_dry_run)

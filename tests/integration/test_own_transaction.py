@@ -31,7 +31,7 @@ from hyperdrip.errors import (
     NotFoundError,
     SettingsError,
 )
-from hyperdrip.leads import check_new_lead
+from hyperdrip.lead_values import check_new_lead
 from hyperdrip.planning import Calendar, PastHorizon, plan
 from tests.factories import (
     MONDAY,

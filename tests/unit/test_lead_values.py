@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperdrip.errors import InvalidDataError
-from hyperdrip.leads import check_new_lead, parse_key, phone_key
+from hyperdrip.lead_values import check_new_lead, parse_key, phone_key
 from hyperdrip.models import NewLead
 
 MIGRATION = Path(__file__).parents[2] / "sql" / "migrations" / "0001_schema.sql"
