@@ -82,7 +82,10 @@ def forecast(
             daily_max_that_fits=None,
             days=tuple(days),
         )
-        if not isinstance(blocks, PastHorizon):
+        if isinstance(blocks, PastHorizon):
+            days_only = _with_blocks(found, [], moment.today).days
+            found = replace(found, days=days_only)
+        else:
             found = _with_blocks(found, blocks, moment.today)
         if not found.fits:
             fitting = question.smallest_daily_max(conn, horizon)

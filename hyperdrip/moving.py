@@ -32,6 +32,10 @@ class Move:
                 f"to={self.to} is in the past; today is {moment.today}"
                 f" ({moment.instance.time_zone})"
             )
+        if self.to is not None and (self.to - moment.today).days > MOST_DAYS:
+            raise InvalidDataError(
+                f"to={self.to} is more than {MOST_DAYS} days ahead; today is {moment.today}"
+            )
         if not -MOST_DAYS <= self.by_days <= MOST_DAYS:
             raise InvalidDataError(
                 f"by={self.by_days} is not a number from -{MOST_DAYS} to {MOST_DAYS}"

@@ -9,6 +9,8 @@ import io
 import re
 import sys
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,9 @@ from hyperdrip.errors import InvalidDataError
 LONGEST_CELL = 1_000_000
 LONGEST_LINE = 32 << 20
 CHUNK = 1 << 20
+MOST_CELLS = 50_000_000
+LONGEST_REFERENCE = 16
+_CELL = re.compile(rb'\br="([A-Z]{1,3})([0-9]{1,7})"')
 SAMPLE = 1 << 16
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 # .xlsx and .ods are zip files, .xls is an OLE container.
@@ -330,6 +335,7 @@ def _workbook_rows(source: str, file: IO[bytes], notes: list[str]) -> _Found:
     """Rows of the first sheet that has any, with numbers and dates as a person would type them."""
     from python_calamine import CalamineError, CalamineWorkbook
 
+    _refuse_far_cells(source, file)
     try:
         file.seek(0)
         book = CalamineWorkbook.from_filelike(file)
@@ -351,6 +357,42 @@ def _workbook_rows(source: str, file: IO[bytes], notes: list[str]) -> _Found:
                 yield Row(line, words), True
     except (CalamineError, OSError, ValueError) as error:
         raise InvalidDataError(f"{source!r} is no Excel file that can be read: {error}") from None
+
+
+def _refuse_far_cells(source: str, file: IO[bytes]) -> None:
+    """Refuse sheets whose outermost cells span too much.
+
+    The reader takes memory for the whole rectangle, and a single stray cell in the last row and
+    column would take all there is and end the process.
+    """
+    file.seek(0)
+    if not zipfile.is_zipfile(file):
+        return
+    try:
+        with zipfile.ZipFile(file) as book:
+            for name in book.namelist():
+                if re.fullmatch(r"xl/worksheets/[^/]+\.xml", name):
+                    with book.open(name) as sheet:
+                        _refuse_far_cells_of(source, sheet)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+        raise InvalidDataError(f"{source!r} is no Excel file that can be read: {error}") from None
+
+
+def _refuse_far_cells_of(source: str, sheet: IO[bytes]) -> None:
+    columns, rows, rest = 0, 0, b""
+    while chunk := sheet.read(CHUNK):
+        text = rest + chunk
+        for letters, digits in _CELL.findall(text):
+            column = 0
+            for letter in letters:
+                column = 26 * column + letter - 64
+            columns, rows = max(columns, column), max(rows, int(digits))
+        rest = text[-LONGEST_REFERENCE:]
+        if columns * rows > MOST_CELLS:
+            raise InvalidDataError(
+                f"{source!r} has a cell in column {columns} and one in row {rows}, too far apart to"
+                " be read; delete what is empty beyond the table, or save it as CSV UTF-8"
+            )
 
 
 def _word(cell: Any) -> str:

@@ -45,7 +45,8 @@ def main() -> NoReturn:
             code = 0
     except OSError as error:
         _drop_output()
-        code = _fail(str(error), 1)
+        where = error.filename or "standard output"
+        code = _fail(f"{where} cannot be read or written: {error.strerror or error}", 1)
     except Exception as error:  # noqa: BLE001 - a mistake of ours is one line, too, unless -v
         if {"-v", "--verbose"} & set(sys.argv):
             traceback.print_exc()

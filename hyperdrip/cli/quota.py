@@ -132,7 +132,7 @@ def show_plan(
     With --add or --daily-max it answers what if, and writes nothing.
     """
     is_question = add is not None or daily_max is not None
-    if not is_question and (max_messages is not None or start is not None):
+    if add is None and (max_messages is not None or start is not None):
         raise typer.BadParameter("--max-messages and --from go with --add N")
     with run.open_planner() as drip:
         found = drip.forecast(

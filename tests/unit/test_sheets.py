@@ -435,3 +435,21 @@ def test_any_table_is_read_back_with_its_line_numbers(
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder, suppress(InvalidDataError):
         read(content, f"{folder}/t.csv")
+
+
+@pytest.mark.parametrize("cells", [["XFD1048576"], ["XFD2", "A1048576"], ["CV1048576"]])
+def test_a_stray_cell_at_the_end_of_a_workbook_refuses_it_in_one_line(
+    cells: list[str], tmp_path: Path
+) -> None:
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    book.active.append(["name", "email"])
+    book.active.append(["Stray", "stray@example.com"])
+    for cell in cells:
+        book.active[cell] = " "
+    book.save(tmp_path / "stray.xlsx")
+    with (
+        pytest.raises(InvalidDataError, match="too far apart to be read"),
+        open_sheet(str(tmp_path / "stray.xlsx")),
+    ):
+        pass
