@@ -349,6 +349,7 @@ class Worker:
 
     def _drain_wait(self) -> float | None:
         """Seconds until something may be left to do within one visibility timeout, or None."""
+        self._settle_unread()
         gate = self.read_gate()
         if gate.is_paused or gate.newest_day != self._today:
             return None
@@ -381,15 +382,16 @@ class Worker:
         self._look_after_open_days()
 
     def _look_after_open_days(self) -> None:
-        today = self._open_day()
-        if quota.list_open_days(self._conn, today):
+        if quota.list_open_days(self._conn, self._open_day()):
             self.roll_over()
+        self._settle_unread()
+
+    def _settle_unread(self) -> None:
+        """Settle what a dead worker left of today, while nobody reads the queue to find it."""
         gate = self.read_gate()
         if gate.room <= 0 or gate.is_paused:
-            # Nobody reads the queue now, and so nobody would find what a dead worker left.
-            self._note_lost(
-                settle_lost(self._conn, self._instance.environment, today, self._options.policy)
-            )
+            environment, policy = self._instance.environment, self._options.policy
+            self._note_lost(settle_lost(self._conn, environment, self._open_day(), policy))
 
     def _note_lost(self, settled: Settled) -> None:
         self._counts["unknown"] += sum(

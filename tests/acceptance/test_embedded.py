@@ -81,6 +81,20 @@ def test_a_killed_command_does_not_keep_the_server_running(embedded: Commands) -
     assert len(embedded.json("leads", "list")) == 1
 
 
+def test_libpq_s_own_settings_do_not_lead_away_from_the_server(embedded: Commands) -> None:
+    for name, value in {
+        "PGPORT": "5433",
+        "PGHOSTADDR": "192.0.2.1",
+        "PGDATESTYLE": "German",
+        "PGTARGETSESSIONATTRS": "read-only",
+        "PGCONNECT_TIMEOUT": "abc",
+    }.items():
+        embedded.settings[name] = value
+    _add(embedded, 1)
+    assert len(embedded.json("leads", "list")) == 1
+    assert embedded.run("db", "psql", "--", "-Atc", "show datestyle").out == "ISO, MDY\n"
+
+
 def test_each_environment_has_a_server_and_data_of_its_own(embedded: Commands) -> None:
     _add(embedded, 1)
     other = {"HYPERDRIP_ENV": "staging", "HYPERDRIP_NOW": None}

@@ -120,6 +120,37 @@ def test_an_idle_worker_settles_what_a_dead_one_left_as_soon_as_its_lease_is_ove
     assert_audit_ok(conn)
 
 
+@pytest.mark.parametrize("name", ["null", "smtp"])
+def test_what_a_dead_worker_left_is_found_on_a_day_whose_quota_is_used_up(
+    conn: psycopg.Connection, dsn: str, name: str
+) -> None:
+    instances.set_daily_max(conn, 1)
+    (lead_id,) = add_leads(conn, 1, messages=1).lead_ids
+    die_with_one_in_flight(dsn, name=name)
+    same_day = SetClock(BEFORE)
+    assert drain(dsn, AnsweringSender(name=name), clock=same_day).unknown == 0
+    assert days_of(conn, lead_id) == [("sending", MONDAY)]
+    show_all(conn, MONDAY_QUEUE)
+    summary = drain(dsn, AnsweringSender(name=name), clock=same_day)
+    state, unknown = ("planned", 0) if name == "null" else ("unknown", 1)
+    assert (days_of(conn, lead_id), summary.sent) == ([(state, MONDAY)], 0)
+    assert summary.unknown == unknown
+    assert_audit_ok(conn)
+
+
+def test_a_rollover_moves_messages_without_reading_their_queue(
+    conn: psycopg.Connection, dsn: str
+) -> None:
+    # To read is to hide for a while: on a large day the first ones would be back before the last.
+    add_leads(conn, 30, messages=1)
+    with closing(make_worker(dsn, clock=SetClock(AFTER))) as worker:
+        assert worker.roll_over().late == 30
+    read_counts = f'select distinct read_ct from pgmq."a_{MONDAY_QUEUE}"'
+    assert conn.execute(read_counts).fetchall() == [(0,)]
+    assert MONDAY not in open_days(conn)
+    assert_audit_ok(conn)
+
+
 def test_a_wave_that_reaches_midnight_gives_back_what_is_not_handed_over(
     conn: psycopg.Connection, dsn: str
 ) -> None:
