@@ -44,7 +44,8 @@ def latin_dsn(admin: psycopg.Connection, dsn: str) -> Iterator[str]:
     name = f"{conninfo_to_dict(dsn)['dbname']}_latin"
     admin.execute(
         sql.SQL(
-            "create database {} encoding 'LATIN1' locale_provider libc lc_collate 'C' lc_ctype 'C' template template0"
+            "create database {} encoding 'LATIN1' locale_provider libc lc_collate 'C'"
+            " lc_ctype 'C' template template0"
         ).format(sql.Identifier(name))
     )
     yield make_conninfo(dsn, dbname=name)
