@@ -30,6 +30,9 @@ OLDEST_SERVER = 140000
 CONNECT_TIMEOUT_SECONDS = 10
 CROWDED_SECONDS = 60
 
+# The server was lost, or this is no primary any more: connect again, and look before repeating.
+SERVER_LOST = (psycopg.OperationalError, psycopg.InterfaceError, pg.ReadOnlySqlTransaction)
+
 Row = TypeVar("Row")
 
 

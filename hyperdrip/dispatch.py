@@ -12,6 +12,7 @@ import psycopg
 from hyperdrip import delivery
 from hyperdrip import instance as instances
 from hyperdrip.clock import Clock, day_of
+from hyperdrip.db import SERVER_LOST
 from hyperdrip.delivery import Batch
 from hyperdrip.ledger import Expired, Finish
 from hyperdrip.models import Claim, Instance, MessageKey, MessageState
@@ -69,8 +70,10 @@ class Dispatcher:
             return True
 
         try:
-            for claim, outcome in self.sender.send_wave(wave.claims, may_send):
-                wave.outcomes[key_of(claim)] = outcome
+            for answer in self.sender.send_wave(wave.claims, may_send):
+                if answer is not None:
+                    claim, outcome = answer
+                    wave.outcomes[key_of(claim)] = outcome
                 if time.monotonic() - extended_at > self.vt_seconds / 3:
                     extended_at = time.monotonic()
                     self._extend(conn, wave)
@@ -85,16 +88,29 @@ class Dispatcher:
         if day_of(self.clock.estimate(), self.instance.time_zone) != wave.day:
             return False
         if time.monotonic() - self._paused_at > PAUSE_CHECK_SECONDS:
-            self._is_paused = instances.require_instance(conn).is_paused
+            try:
+                self._is_paused = instances.require_instance(conn).is_paused
+            except SERVER_LOST:
+                # Whoever reads next finds out and connects again; no more of this wave goes out,
+                # and what is in flight is still answered.
+                wave.lease_ends = 0.0
+                return False
             self._paused_at = time.monotonic()
         return not self._is_paused
 
     def _extend(self, conn: psycopg.Connection, wave: Wave) -> None:
+        """Hide what has no outcome yet for longer. If that fails, the lease just ends earlier."""
         waiting = [claim for claim in wave.claims if key_of(claim) not in wave.outcomes]
         if not waiting:
             return
         started = time.monotonic()
-        ours = delivery.extend(conn, self.instance.environment, waiting, vt_seconds=self.vt_seconds)
+        try:
+            ours = delivery.extend(
+                conn, self.instance.environment, waiting, vt_seconds=self.vt_seconds
+            )
+        except SERVER_LOST as error:
+            log.warning("The lease of %d messages could not be extended: %s", len(waiting), error)
+            return
         if ours == len(waiting):
             wave.lease_ends = started + self.vt_seconds
 

@@ -21,6 +21,7 @@ import psycopg
 from hyperdrip import delivery, leads, ledger, queue, quota
 from hyperdrip import instance as instances
 from hyperdrip.clock import Clock, day_of
+from hyperdrip.db import SERVER_LOST
 from hyperdrip.delivery import Batch, Claimed, Request, Settled
 from hyperdrip.dispatch import Dispatcher, Wave
 from hyperdrip.errors import DatabaseUnavailable, SettingsError
@@ -131,7 +132,7 @@ class Worker:
                     self._await_due(wait)
                 else:
                     self._idle()
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            except SERVER_LOST as error:
                 failing_since = failing_since or time.monotonic()
                 if self._options.is_drain and time.monotonic() - failing_since > PATIENCE_SECONDS:
                     raise
@@ -410,7 +411,7 @@ class Worker:
         while True:
             try:
                 return work()
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            except SERVER_LOST as error:
                 self._reconnect(error)
 
     def _reconnect(self, error: psycopg.Error) -> None:
@@ -427,7 +428,7 @@ class Worker:
                 self._conn = self._connect()
                 self._finish_alone()
                 self._recover_claims()
-            except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseUnavailable) as again:
+            except (*SERVER_LOST, DatabaseUnavailable) as again:
                 is_hurried = self._options.is_drain or self.stop.is_set()
                 if is_hurried and time.monotonic() > gives_up_at:
                     raise DatabaseUnavailable(

@@ -14,7 +14,7 @@ from hyperdrip.models import AuditCheck, WorkerSummary
 from hyperdrip.overview import Overview, read_overview
 from hyperdrip.rollover import RolledOver, roll_over
 from hyperdrip.scheduler import read_moment
-from hyperdrip.senders import open_sender
+from hyperdrip.senders import Sender, open_sender
 from hyperdrip.signals import Stop
 from hyperdrip.worker import Options, Worker, check_sender
 
@@ -66,23 +66,23 @@ class RunningMethods(CalendarMethods):
         self,
         *,
         is_drain: bool = False,
+        sender: Sender | None = None,
         stop: Stop | None = None,
         on_start: Callable[[Worker], None] | None = None,
     ) -> WorkerSummary:
         """Send what is due until stopped, or with `is_drain` until nothing is left today.
 
-        `on_start` is called once the worker has rolled over and is about to begin. An explicit
+        `sender`: one of your own; None opens the one that the settings name. `on_start` is called once the worker has rolled over and is about to begin. An explicit
         DAILY_MAX that differs from the stored one is stored first. Not on a caller's connection.
 
         Raises: SettingsError when the sender is in doubt; DatabaseError and its kin.
         """
         self._refuse_borrowed("run_worker")
         settings = self.settings
-        sender = open_sender(settings.sender)
+        is_chosen = sender is not None or settings.is_explicit("SENDER")
+        sender = sender or open_sender(settings.sender)
         with converted_errors():
-            check_sender(
-                self.instance(), settings.sender, is_explicit=settings.is_explicit("SENDER")
-            )
+            check_sender(self.instance(), sender.name, is_explicit=is_chosen)
             log.info("Starting drip worker...")
             if sender.name == "console":
                 log.info("The console sender delivers nothing and marks messages as sent")

@@ -48,11 +48,12 @@ class Sender(Protocol):
 
     def send_wave(
         self, claims: Sequence[Claim], may_send: Callable[[Claim], bool]
-    ) -> Iterator[tuple[Claim, Outcome]]:
+    ) -> Iterator[tuple[Claim, Outcome] | None]:
         """Send `claims` and yield each with its outcome, as soon as it is known.
 
-        `may_send` has to be asked right before each hand-over; when it says no, that message and
-        all behind it stay where they are and are not yielded.
+        `may_send` has to be asked right before each hand-over, in the thread that iterates; when it
+        says no, that message and all behind it stay where they are and are not yielded. While an
+        answer lets itself be waited for, yield None once a second: leases are extended then.
         """
         ...
 

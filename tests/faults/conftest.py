@@ -1,13 +1,28 @@
-"""Fixtures for killing commands."""
+"""Fixtures for killing commands, workers and servers."""
 
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.commands import Commands, commands_on
+from tests.database import Server
+from tests.faults.scenarios import Fresh
 
 
 @pytest.fixture
 def commands(dsn: str, tmp_path: Path) -> Commands:
     """Commands on the fresh database."""
     return commands_on(dsn, tmp_path)
+
+
+@pytest.fixture
+def fresh(server: Server) -> Iterator[Fresh]:
+    """Databases and folders for scenarios; in /tmp, because a socket's path is short."""
+    folder = Path(tempfile.mkdtemp(prefix="hyperdrip-faults-", dir="/tmp"))
+    made = Fresh(server, folder)
+    yield made
+    made.drop()
+    shutil.rmtree(folder)

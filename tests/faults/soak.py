@@ -1,0 +1,392 @@
+"""Hours of damage: workers and planners at work, and something breaks every second.
+
+`make soak` runs it for SECONDS (600) from SEED and prints what came of it. Days pass quickly; who is
+killed is replaced. In the end the faults stop, what is unknown is reconciled with the sink, the rest
+is sent, and the same check as everywhere says what is wrong. Exit code 1 if anything is.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from hyperdrip import instance as instances
+from hyperdrip import migrations, queue
+from hyperdrip.clock import day_of
+from hyperdrip.db import connect
+from hyperdrip.errors import HyperdripError
+from tests.factories import SetClock, add_leads, make_worker, show_all
+from tests.faults.check import Allowed, find_broken_tables, find_violations, read_ledger
+from tests.faults.cluster import Cluster, many
+from tests.faults.fleet import Job, Pace, PacedClock, Worker
+from tests.faults.planners import plan_at_random
+from tests.faults.proxy import Fate, Proxy, Step
+from tests.faults.sink import Arrival, Conduct, Sink, SinkSender
+
+DATABASE = "hyperdrip"
+ZONE = "Europe/Berlin"
+START = "2024-03-30T06:00:00Z"  # the clocks go forward in the second night
+DISK_MB = 3000
+MESSAGES = 5
+REFUSED = 0.002
+LOST = (psycopg.Error, HyperdripError, OSError)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a soak does."""
+
+    seconds: float = 600.0
+    seed: int = 1
+    policy: str = "hold"
+    workers: int = 10
+    planners: int = 2
+    wave_size: int = 20
+    vt_seconds: int = 8
+    day_seconds: float = 50.0
+    daily_max: int = 12_000
+    leads: int = 26_000
+    fault_seconds: float = 1.0
+    is_faulty: bool = True
+    with_servers: bool = True  # also faults of whole servers: crash, failover, full disk
+
+
+@dataclass
+class Soak:
+    """One run: the servers, the sink, who works, and what was done to them."""
+
+    plan: Plan
+    folder: Path
+    chance: random.Random = field(init=False)
+    faults: Counter[str] = field(default_factory=Counter)
+    hits: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[int] = field(default_factory=Counter)
+    terminated: set[int] = field(default_factory=set)
+    recovery_seconds: list[float] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.plan.seed)
+        self.pace = Pace(START, speed=86_400 / self.plan.day_seconds)
+        self.primary = Cluster.make(self.folder / "c0", small_disk_mb=DISK_MB)
+        self.clusters = [self.primary]
+        self.standby: Cluster | None = None
+        with self.primary.connect() as conn:
+            conn.execute(f"create database {DATABASE}")
+        with connect(self.primary.dsn(DATABASE)) as conn:
+            migrations.migrate(
+                conn, environment="test", time_zone=ZONE, daily_max=self.plan.daily_max
+            )
+        if self.plan.is_faulty and self.plan.with_servers:
+            self._follow()
+        self.sink = Sink(self.folder, self.answer)
+        self.proxy = Proxy(self.primary.dsn(DATABASE), self.fate)
+        self.guard = threading.Lock()
+        self.pending: list[Conduct] = []
+        self.swallowing = 0
+        self.workers: list[Worker] = []
+        self.is_over = threading.Event()
+
+    # The world
+
+    def dsn(self) -> str:
+        """The address of whatever is the primary."""
+        pair = [self.primary, *([self.standby] if self.standby else [])]
+        return many(pair, DATABASE)
+
+    def connect(self) -> psycopg.Connection[Any]:
+        return connect(self.primary.dsn(DATABASE))
+
+    def answer(self, arrival: Arrival) -> Conduct:
+        """What the sink does with a message: nearly always it takes it."""
+        with self.guard:
+            if self.pending:
+                conduct = self.pending.pop()
+                self.unknown[arrival.pid] += 1
+                self.hits[conduct.name.lower()] += 1
+                return conduct
+            if self.plan.is_faulty and self.chance.random() < REFUSED:
+                return Conduct.REFUSE
+        return Conduct.ACCEPT
+
+    def fate(self, step: Step) -> Fate:
+        """What the network does to a round trip: nearly always it passes."""
+        with self.guard:
+            if self.swallowing and step.pid and step.is_commit:
+                self.swallowing -= 1
+                self.hits["reply to COMMIT lost"] += 1
+                return Fate.SWALLOW
+        return Fate.PASS
+
+    def start_worker(self, place: int) -> Worker:
+        """Every second worker works through the proxy."""
+        through = self.proxy.dsn() if place % 2 else self.dsn()
+        settings = {
+            "ON_UNKNOWN": self.plan.policy,
+            "VISIBILITY_TIMEOUT": self.plan.vt_seconds,
+            "WORKER_POLL_INTERVAL": 500,
+        }
+        return Worker(
+            Job(
+                through,
+                self.sink.path,
+                pace=self.pace,
+                wave_size=self.plan.wave_size,
+                is_drain=False,
+                settings=settings,
+            )
+        )
+
+    def replace_the_dead(self) -> None:
+        for place, worker in enumerate(self.workers):
+            if not worker.is_alive:
+                self.workers[place] = self.start_worker(place)
+
+    def in_flight(self, pid: int | None = None) -> int:
+        """Messages being sent right now, by one process or by all."""
+        with suppress(*LOST), self.connect() as conn:
+            row = conn.execute(
+                "select count(*) from hyperdrip.message join hyperdrip.worker"
+                " on message.worker = worker.id where state = 'sending'"
+                " and (%(pid)s::integer is null or pid = %(pid)s)",
+                {"pid": pid},
+            ).fetchone()
+            return int(row[0]) if row else 0
+        return 0
+
+    # The damage
+
+    def damage(self) -> None:
+        """Something breaks."""
+        small = [self.kill] * 8 + [self.end] * 2 + [self.stop] * 2 + [self.cut, self.storm]
+        small += [self.swallow] * 4 + [self.drop] * 3
+        self.chance.choice(small)()
+
+    def damage_server(self, number: int) -> None:
+        """A whole server breaks."""
+        kinds = [self.crash, self.fail_over, self.fill_disk]
+        kinds[number % len(kinds)]()
+
+    def note(self, what: str, hit: int) -> None:
+        with self.guard:
+            self.faults[what] += 1
+            self.hits[what] += 1 if hit else 0
+
+    def excuse(self, worker: Worker) -> None:
+        with self.guard:
+            self.unknown[worker.pid] += self.plan.wave_size
+
+    def kill(self) -> None:
+        worker = self.chance.choice(self.workers)
+        worker.signal(signal.SIGKILL)
+        worker.process.join(10)
+        self.excuse(worker)
+        hit = self.in_flight(worker.pid)
+        self.note("SIGKILL", hit)
+        if hit:
+            threading.Thread(target=self._time_recovery, args=(worker.pid,), daemon=True).start()
+
+    def _time_recovery(self, pid: int) -> None:
+        began = time.monotonic()
+        while self.in_flight(pid) and time.monotonic() < began + 60:
+            time.sleep(0.2)
+        self.recovery_seconds.append(time.monotonic() - began)
+
+    def end(self) -> None:
+        """SIGTERM: nothing may be unknown."""
+        worker = self.chance.choice(self.workers)
+        hit = self.in_flight(worker.pid)
+        worker.signal(signal.SIGTERM)
+        with self.guard:
+            self.terminated.add(worker.pid)
+        self.note("SIGTERM", hit)
+
+    def stop(self) -> None:
+        worker = self.chance.choice(self.workers)
+        worker.signal(signal.SIGSTOP)
+        self.excuse(worker)
+        self.note("SIGSTOP past the visibility timeout", self.in_flight(worker.pid))
+        late = self.plan.vt_seconds + 2.0
+        threading.Timer(late, lambda: worker.signal(signal.SIGCONT)).start()
+
+    def cut(self) -> None:
+        worker = self.chance.choice(self.workers)
+        hit = self.in_flight(worker.pid)
+        self._terminate(f"worker-{worker.pid}")
+        self.note("pg_terminate_backend", hit)
+
+    def storm(self) -> None:
+        hit = self.in_flight()
+        self._terminate("worker-%")
+        self.note("pg_terminate_backend of all", hit)
+
+    def _terminate(self, name: str) -> None:
+        with suppress(*LOST), self.connect() as conn:
+            conn.execute(
+                "select count(pg_terminate_backend(pid)) from pg_stat_activity"
+                " where application_name like %s",
+                [name],
+            )
+
+    def swallow(self) -> None:
+        with self.guard:
+            self.swallowing += 1
+            self.faults["reply to COMMIT lost"] += 1
+
+    def drop(self) -> None:
+        conduct = self.chance.choice([Conduct.DROP_SEEN, Conduct.DROP_UNSEEN])
+        with self.guard:
+            self.pending.append(conduct)
+            self.faults[conduct.name.lower()] += 1
+
+    def crash(self) -> None:
+        self._break_server("pg_ctl -m immediate", lambda: self.primary.stop("immediate"))
+        self._start_again()
+
+    def fill_disk(self) -> None:
+        if not self.primary.is_small:
+            self.crash()
+            return
+        self._break_server("disk full", self.primary.fill_disk)
+        time.sleep(1.5)
+        self.primary.free_disk()
+        self._start_again()
+
+    def _break_server(self, what: str, do: Callable[[], None]) -> None:
+        hit = self.in_flight()
+        for worker in self.workers:
+            self.excuse(worker)
+        do()
+        self.note(what, hit)
+
+    def _start_again(self) -> None:
+        while True:
+            with suppress(psycopg.Error), self.primary.connect(DATABASE):
+                return
+            self.primary.start()
+            time.sleep(0.2)
+
+    def fail_over(self) -> None:
+        """The primary crashes for good; its synchronous standby takes over, and gets one, too."""
+        if self.standby is None:
+            self.crash()
+            return
+        self._break_server("failover", lambda: self.primary.stop("immediate"))
+        gone, self.primary, self.standby = self.primary, self.standby, None
+        self.primary.promote()
+        self.proxy.target = self.primary.dsn(DATABASE)
+        self.clusters.remove(gone)
+        self.broken += _deadlocks(gone)
+        gone.remove()
+        self._follow()
+        for place, worker in enumerate(self.workers):
+            if not place % 2:  # its address names a server that is gone for good
+                worker.signal(signal.SIGTERM)
+
+    def _follow(self) -> None:
+        name = f"c{time.monotonic_ns()}"
+        self.standby = self.primary.make_standby(self.folder / name, small_disk_mb=DISK_MB)
+        self.clusters = [self.primary, self.standby]
+
+    # The run
+
+    def run(self) -> None:
+        """Work, break, and stop when the time is over."""
+        with self.connect() as conn:
+            add_leads(conn, self.plan.leads, messages=MESSAGES, clock=PacedClock(self.pace))
+        planners = [
+            threading.Thread(
+                target=plan_at_random,
+                args=(self.connect, self.pace, random.Random(f"{self.plan.seed}/{number}")),
+                kwargs={"is_over": self.is_over},
+                daemon=True,
+            )
+            for number in range(self.plan.planners)
+        ]
+        self.workers = [self.start_worker(place) for place in range(self.plan.workers)]
+        for planner in planners:
+            planner.start()
+        began, servers = time.monotonic(), 0
+        while (passed := time.monotonic() - began) < self.plan.seconds:
+            self.is_over.wait(self.chance.uniform(0.3, 1.7) * self.plan.fault_seconds)
+            if self.plan.is_faulty:
+                self.damage()
+                if self.plan.with_servers and passed > (servers + 0.5) * self.plan.seconds / 12:
+                    self.damage_server(servers)
+                    servers += 1
+            self.replace_the_dead()
+        self.is_over.set()
+        for planner in planners:
+            planner.join(60)
+        self._end_workers()
+
+    def _end_workers(self) -> None:
+        for worker in self.workers:
+            worker.signal(signal.SIGCONT)
+            worker.signal(signal.SIGTERM)
+        for worker in self.workers:
+            worker.process.join(60)
+            worker.signal(signal.SIGKILL)
+
+    def settle(self) -> tuple[list[str], Counter[str]]:
+        """Check, reconcile with the sink, send the rest, check again; what is wrong, and states."""
+        self.sink.rule = lambda _: Conduct.ACCEPT
+        clock = SetClock(self.pace.now() + timedelta(days=1))
+        with self.connect() as conn:
+            self.broken += find_broken_tables(conn)
+            self._drain(conn, clock)
+            states = Counter(row.state for row in read_ledger(conn))
+            allowed = Allowed(unknown=dict(self.unknown), most_a_day=self.plan.daily_max)
+            self.broken += find_violations(conn, self.sink.arrivals(), allowed)
+            self._reconcile(conn, clock)
+            self._drain(conn, clock)
+            none = Allowed(most_a_day=self.plan.daily_max)
+            self.broken += find_violations(conn, self.sink.arrivals(), none)
+            for cluster in self.clusters:
+                self.broken += _deadlocks(cluster)
+        return list(dict.fromkeys(self.broken)), states
+
+    def _drain(self, conn: psycopg.Connection[Any], clock: SetClock) -> None:
+        """Day after day, until nothing is planned any more."""
+        sender = SinkSender(self.sink.path, wave_size=200)
+        while True:
+            for name in queue.list_names(conn):
+                if (queue.seconds_to_next(conn, name) or 0) > 0:
+                    show_all(conn, name)
+            worker = make_worker(
+                self.primary.dsn(DATABASE), sender, clock=clock, on_unknown=self.plan.policy
+            )
+            worker.roll_over()
+            while worker.step():
+                pass
+            worker.close()
+            row = conn.execute(
+                "select min(coalesce(day, 'infinity'))::text, count(*) from hyperdrip.message"
+                " where state in ('planned', 'sending') and day is not null"
+            ).fetchone()
+            if row is None or not row[1]:
+                return
+            clock.now += timedelta(days=1)
+
+    def _reconcile(self, conn: psycopg.Connection[Any], clock: SetClock) -> None:
+        """Tell the ledger of each unknown message what the sink knows of it."""
+        raise NotImplementedError
+
+
+def _deadlocks(cluster: Cluster) -> list[str]:
+    count = cluster.log.count("deadlock detected")
+    return [f"deadlocks in the server's log: {count}"] if count else []

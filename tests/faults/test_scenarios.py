@@ -1,0 +1,50 @@
+"""Every fault, done to the real code: nothing is lost, nothing repeated, nothing exceeded.
+
+`HYPERDRIP_FAULTS=all` does all of the faults that a plain run does every third of.
+"""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults import scenarios
+from tests.faults.proxy import Fate
+from tests.faults.scenarios import Fresh
+from tests.faults.sink import Conduct
+
+IS_WHOLE = os.environ.get("HYPERDRIP_FAULTS") == "all"
+PARTS = 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("fate", [Fate.KILL, Fate.CUT, Fate.SWALLOW])
+def test_a_fault_at_any_round_trip_of_a_worker_breaks_no_promise(
+    fresh: Fresh, fate: Fate, part: int
+) -> None:
+    if fate is not Fate.KILL and part > 0 and not IS_WHOLE:
+        pytest.skip("a quarter of the cut lines is enough for today; HYPERDRIP_FAULTS=all does all")
+    found = {
+        number: violations
+        for number in range(1 + part, scenarios.count_steps(fresh) + 1, PARTS)
+        if (violations := scenarios.damaged_step(fresh, number, fate))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize("conduct", [c for c in Conduct if c is not Conduct.ACCEPT])
+def test_a_fault_at_any_hand_over_breaks_no_promise(fresh: Fresh, conduct: Conduct) -> None:
+    found = {
+        number: violations
+        for number in range(1, 6)
+        if (violations := scenarios.damaged_hand_over(fresh, number, conduct))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "scenario", [*scenarios.CAUGHT_BY.values(), scenarios.plan_while_reading], ids=lambda f: f.__name__
+)
+def test_no_promise_is_broken_by(scenario: Callable[[Fresh], list[str]], fresh: Fresh) -> None:
+    assert scenario(fresh) == []
