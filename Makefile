@@ -1,12 +1,14 @@
 # `make help` lists the targets. Needs Python 3.11 or newer, GNU make and nothing else.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check build clean
+.PHONY: help run test soak check build clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 JOBS := 2
+SECONDS := 600
+SEED := 1
 
 # Whatever would lead Python or pip away from .venv.
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP PIP_PREFIX PIP_TARGET PIP_USER
@@ -28,6 +30,9 @@ run: .venv/.run ## The main job on a throw-away embedded PostgreSQL: leads in, p
 
 test: .venv/.dev ## The whole suite; choose with ARGS='-k quota', more processes with JOBS=4
 	@$(CLEAN_ENV) python -m pytest -n $(JOBS) $(ARGS)
+
+soak: .venv/.dev ## Damage for SECONDS=600 from SEED=1, and a table of what came of it
+	@$(CLEAN_ENV) python -m tests.faults.soak --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
 check: .venv/.dev ## Format, lint, types, import layers, SQL style
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; exit 1; }

@@ -293,6 +293,50 @@ def list_settled(
     return {(lead_id, run, number): MessageState(state) for lead_id, run, number, state in rows}
 
 
+def list_reconcilable(
+    conn: psycopg.Connection,
+    *,
+    with_console: bool,
+    lead_id: int | None,
+    number: int | None,
+    sender: str | None,
+    before: datetime | None,
+    keys: Sequence[MessageKey] | None,
+) -> list[tuple[MessageKey, str | None]]:
+    """Unknown messages by lead, run and number, each with why it cannot be sent again, or None.
+
+    `with_console`: also those that the console sender marked as sent.
+    """
+    rows = conn.execute(
+        query("list_reconcilable"),
+        {
+            "with_console": with_console,
+            "lead_id": lead_id,
+            "number": number,
+            "sender": sender,
+            "before": before,
+            "has_keys": keys is not None,
+            **_keys(keys or ()),
+        },
+    ).fetchall()
+    return [((lead_id, run, number), hindrance) for lead_id, run, number, hindrance in rows]
+
+
+def mark_sent(conn: psycopg.Connection, keys: Sequence[MessageKey]) -> int:
+    """Mark unknown messages of locked leads as sent; returns how many were."""
+    row = conn.execute(query("mark_sent"), _keys(keys)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def send_again(conn: psycopg.Connection, keys: Sequence[MessageKey]) -> list[tuple[date, int]]:
+    """Make settled messages of locked leads planned ones without a day.
+
+    Returns how many had which day, by day.
+    """
+    return conn.execute(query("send_again"), _keys(keys)).fetchall()
+
+
 def lock_lease(conn: psycopg.Connection, claims: Sequence[Claim]) -> list[int]:
     """Lock the messages of `claims` that still carry our token; returns their envelopes."""
     rows = conn.execute(

@@ -13,11 +13,31 @@ from typing import NoReturn
 
 import typer
 
-from hyperdrip.cli import database, importing, leads, messages, queues, quota, sending, status
+from hyperdrip.cli import (
+    database,
+    importing,
+    leads,
+    messages,
+    queues,
+    quota,
+    reconciling,
+    sending,
+    status,
+)
 from hyperdrip.cli.invocation import app
 from hyperdrip.errors import HyperdripError
 
-for group in (leads, importing, messages, queues, quota, sending, status, database):
+for group in (
+    leads,
+    importing,
+    messages,
+    reconciling,
+    queues,
+    quota,
+    sending,
+    status,
+    database,
+):
     group.register(app)
 
 

@@ -1,17 +1,18 @@
 """Methods of the library door: sending, rolling over, pausing, proving."""
 
 import logging
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
 
 from hyperdrip import instance as instances
-from hyperdrip import quota
+from hyperdrip import leads, quota
 from hyperdrip.audit import run_audit
 from hyperdrip.client.calendar import CalendarMethods
 from hyperdrip.db import connect, converted_errors
 from hyperdrip.explaining import Explanation, explain
-from hyperdrip.models import AuditCheck, WorkerSummary
+from hyperdrip.models import AuditCheck, MessageKey, WorkerSummary
 from hyperdrip.overview import Overview, read_overview
+from hyperdrip.reconciling import Reconciled, Which, mark_sent, send_again
 from hyperdrip.rollover import RolledOver, roll_over
 from hyperdrip.scheduler import read_moment
 from hyperdrip.senders import Sender, open_sender
@@ -39,6 +40,40 @@ class RunningMethods(CalendarMethods):
         self._refuse_borrowed("roll_over")
         with self._session() as conn:
             return roll_over(conn, self.clock, self._policy())
+
+    def reconcile(
+        self,
+        *,
+        is_resend: bool,
+        lead: str | None = None,
+        number: int | None = None,
+        before: datetime | None = None,
+        sender: str | None = None,
+        keys: Sequence[MessageKey] | None = None,
+        is_dry_run: bool = False,
+    ) -> Reconciled:
+        """Mark unknown messages as sent, or with `is_resend` plan them again.
+
+        Those that meet all that is given; with nothing given, all. `before`: when they were
+        claimed. Raises: NotFoundError for an unknown lead.
+        """
+        with self._session() as conn:
+            which = Which(
+                lead_id=leads.require_lead(conn, lead).id if lead else None,
+                number=number,
+                before=before,
+                sender=sender,
+                keys=None if keys is None else tuple(keys),
+            )
+            if not is_resend:
+                return mark_sent(conn, self.clock, which, is_dry_run=is_dry_run)
+            return send_again(
+                conn,
+                self.clock,
+                which,
+                with_email=self.settings.envelope_email,
+                is_dry_run=is_dry_run,
+            )
 
     def audit(self) -> list[AuditCheck]:
         """Check every invariant against the tables."""
@@ -72,8 +107,9 @@ class RunningMethods(CalendarMethods):
     ) -> WorkerSummary:
         """Send what is due until stopped, or with `is_drain` until nothing is left today.
 
-        `sender`: one of your own; None opens the one that the settings name. `on_start` is called once the worker has rolled over and is about to begin. An explicit
-        DAILY_MAX that differs from the stored one is stored first. Not on a caller's connection.
+        `sender`: one of your own; None opens the one that the settings name. `on_start` is called
+        once the worker has rolled over and is about to begin. An explicit DAILY_MAX that differs
+        from the stored one is stored first. Not on a caller's connection.
 
         Raises: SettingsError when the sender is in doubt; DatabaseError and its kin.
         """

@@ -44,7 +44,9 @@ class Cluster:
     def make(cls, folder: Path, *, small_disk_mb: int = 0) -> "Cluster":
         """initdb and start; with `small_disk_mb` on a file system of its own, if root may mount."""
         cluster = cls._place(folder, small_disk_mb)
-        cluster._run("initdb", "-D", cluster.data, "-U", "postgres", "--auth=trust", "-N")
+        cluster._run(
+            "initdb", "-D", cluster.data, "-U", "postgres", "--auth=trust", "-N", *embedded.LOCALE
+        )
         with (cluster.data / "postgresql.conf").open("a") as file:
             file.write(CONFIGURATION)
         cluster.start()

@@ -1,4 +1,4 @@
-"""Real worker processes that can be killed: they run what `hyperdrip worker` runs, with a SinkSender.
+"""Worker processes that can be killed: they run what `hyperdrip worker` runs, with a SinkSender.
 
 They are forked from a server process that has everything imported, so that starting one costs
 milliseconds and not half a second.

@@ -1,4 +1,4 @@
-"""People at work while everything breaks: they add, pause, resume, stop and move leads at random."""
+"""People at work while everything breaks: they add, pause, resume, stop and move leads."""
 
 import random
 import threading
@@ -9,8 +9,7 @@ import psycopg
 
 from hyperdrip import rollover, standing
 from hyperdrip.errors import HyperdripError
-from hyperdrip.moving import move_leads
-from hyperdrip.planning import Move
+from hyperdrip.moving import Move, move_leads
 from hyperdrip.rollover import Policy
 from tests.factories import add_leads
 from tests.faults.fleet import Pace, PacedClock

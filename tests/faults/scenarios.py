@@ -46,9 +46,7 @@ class Stage:
 
     def job(self, *, dsn: str = "", start: str = "2024-01-15T09:00:00Z", **options: Any) -> Job:
         settings = {"ON_UNKNOWN": self.policy, **options.pop("settings", {})}
-        return Job(
-            dsn or self.dsn, self.sink.path, pace=Pace(start), settings=settings, **options
-        )
+        return Job(dsn or self.dsn, self.sink.path, pace=Pace(start), settings=settings, **options)
 
     def excuse(self, worker: Worker, unknown: int) -> None:
         """A fault hit this worker: so many of its messages may be unknown."""
@@ -341,7 +339,7 @@ def midnight_in_flight(fresh: Fresh) -> list[str]:
     with stage(fresh) as here:
         add_leads(here.conn, 8, messages=2)
 
-        def open_tuesday(arrival: Arrival) -> Conduct:
+        def open_tuesday(_arrival: Arrival) -> Conduct:
             here.sink.rule = lambda _: Conduct.ACCEPT
             here.drain(TUESDAY)
             return Conduct.ACCEPT

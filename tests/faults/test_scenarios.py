@@ -44,7 +44,9 @@ def test_a_fault_at_any_hand_over_breaks_no_promise(fresh: Fresh, conduct: Condu
 
 
 @pytest.mark.parametrize(
-    "scenario", [*scenarios.CAUGHT_BY.values(), scenarios.plan_while_reading], ids=lambda f: f.__name__
+    "scenario",
+    [*scenarios.CAUGHT_BY.values(), scenarios.plan_while_reading],
+    ids=lambda f: f.__name__,
 )
 def test_no_promise_is_broken_by(scenario: Callable[[Fresh], list[str]], fresh: Fresh) -> None:
     assert scenario(fresh) == []

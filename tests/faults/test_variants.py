@@ -1,4 +1,4 @@
-"""The harness can see: broken variants of the code, each caught by the check that passes the real one.
+"""The harness can see: each broken variant is caught by the check that passes the real code.
 
 A variant is a patch in `variants/`, applied to a copy of the tree.
 """

@@ -1,0 +1,194 @@
+"""reconcile: settling what is unknown."""
+
+import re
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from hyperdrip.cli.completion import complete_lead
+from hyperdrip.cli.invocation import Invocation, Json, command, parse_number
+from hyperdrip.cli.output import print_json, print_line
+from hyperdrip.errors import InvalidDataError, SettingsError
+from hyperdrip.models import MessageKey
+
+if TYPE_CHECKING:
+    from hyperdrip.client import Hyperdrip
+    from hyperdrip.reconciling import Reconciled
+
+KEY = re.compile(r"lead_([0-9]{1,18})-([0-9]{1,9})-([0-9]{1,9})")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    command(app, "reconcile", example="hyperdrip reconcile lead_5 2 --sent")(reconcile)
+
+
+def reconcile(
+    run: Invocation,
+    lead: Annotated[
+        str | None,
+        typer.Argument(help="Only this lead's.", metavar="[LEAD]", autocompletion=complete_lead),
+    ] = None,
+    number: Annotated[
+        int | None,
+        typer.Argument(parser=parse_number, help="Only this message.", metavar="[NUMBER]"),
+    ] = None,
+    sent: Annotated[bool, typer.Option("--sent", help="They were sent: mark them so.")] = False,
+    resend: Annotated[
+        bool, typer.Option("--resend", help="They were not: send them again.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All that are unknown.")] = False,
+    before: Annotated[
+        str | None,
+        typer.Option(
+            "--before", help="Handed over before this day or instant.", metavar="DAY|INSTANT"
+        ),
+    ] = None,
+    sender: Annotated[
+        str | None,
+        typer.Option(
+            "--sender",
+            help="Only this sender's. With console and --resend also what it marked as sent.",
+            metavar="S",
+        ),
+    ] = None,
+    from_file: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Only these: a file, or - for standard input, with lead_5-1-2 (lead, run, number)"
+            " a line.",
+            metavar="FILE|-",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Settle messages of unknown fate, once you know: mark them as sent, or send them again.
+
+    Without --sent or --resend it only says how many there are.
+    """
+    if sent and resend:
+        raise typer.BadParameter("--sent and --resend exclude each other")
+    is_change = sent or resend
+    if is_change and not (lead or everything or before or sender or from_file):
+        raise typer.BadParameter("say which: LEAD, --all, --before, --sender, or --from")
+    keys = _read_keys(from_file) if from_file else None
+    with run.open() as drip:
+
+        def settle(*, is_dry_run: bool) -> "Reconciled":
+            return drip.reconcile(
+                is_resend=resend,
+                lead=lead,
+                number=number,
+                before=_instant(drip, before) if before else None,
+                sender=sender,
+                keys=keys,
+                is_dry_run=is_dry_run,
+            )
+
+        result = settle(is_dry_run=True)
+        if is_change and result.messages and not dry_run:
+            if not yes:
+                if not run.can_ask:
+                    raise SettingsError(
+                        f"{_describe(result, 'would be', resend=resend)}; reconcile asks before it"
+                        " does that and there is no terminal to ask at; to say it: --yes"
+                    )
+                run.note(_describe(result, "will be", resend=resend))
+                run.confirm("Go on?")
+            result = settle(is_dry_run=False)
+    if json:
+        print_json(_as_json(result, is_change=is_change, resend=resend, is_dry_run=dry_run))
+    elif not is_change:
+        print_line(
+            _count(result)
+            + (
+                " unknown; settle with --sent or --resend, see: hyperdrip"
+                " messages list --state unknown"
+                if result.messages
+                else " unknown"
+            )
+        )
+    else:
+        print_line(_describe(result, "would be" if dry_run else "were", resend=resend))
+    if resend:
+        for (lead_id, _, left), why in list(result.left_out.items())[:10]:
+            run.note(f"left out: message {left} of lead_{lead_id}: {why}")
+
+
+def _count(result: "Reconciled") -> str:
+    return f"{result.messages} messages of {result.leads} leads"
+
+
+def _describe(result: "Reconciled", verb: str, *, resend: bool) -> str:
+    text = f"{_count(result)} {verb} {'planned again' if resend else 'marked as sent'}"
+    if resend and result.planned:
+        text += f", until {max(result.planned)}"
+    if resend and result.left_out:
+        text += f"; {len(result.left_out)} left out"
+    return text
+
+
+def _as_json(
+    result: "Reconciled", *, is_change: bool, resend: bool, is_dry_run: bool
+) -> dict[str, object]:
+    action = None if not is_change else "resend" if resend else "sent"
+    return {
+        "action": action,
+        "dryRun": is_dry_run or not is_change,
+        "messages": result.messages,
+        "leads": result.leads,
+        "firstDay": min(result.planned, default=None),
+        "lastDay": max(result.planned, default=None),
+        "leftOut": [
+            {"lead": f"lead_{lead_id}", "run": run, "number": number, "reason": why}
+            for (lead_id, run, number), why in result.left_out.items()
+        ]
+        if resend
+        else [],
+    }
+
+
+def _instant(drip: "Hyperdrip", text: str) -> datetime:
+    """A day (its start, in the database's zone) or an instant."""
+    try:
+        if len(text) == len("2024-01-15"):
+            day = date.fromisoformat(text)
+            zone = ZoneInfo(drip.instance().time_zone)
+            return datetime.combine(day, datetime.min.time(), zone)
+        found = datetime.fromisoformat(text)
+        if found.tzinfo is not None:
+            return found
+    except ValueError:
+        pass
+    raise typer.BadParameter(
+        f"--before {text!r} is no day such as 2024-01-15 and no instant such as"
+        " 2024-01-15T09:00:00Z"
+    )
+
+
+def _read_keys(name: str) -> tuple[MessageKey, ...]:
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        lines = [line.strip() for line in data.decode("utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InvalidDataError(f"--from {name!r} cannot be read: {why}") from None
+    keys = []
+    for place, line in enumerate(lines, start=1):
+        if not line or line.startswith("#"):
+            continue
+        match = KEY.fullmatch(line)
+        if match is None:
+            raise InvalidDataError(
+                f"line {place} of {name} is {line[:40]!r}; write lead_5-1-2 for message 2 of run 1"
+                " of lead_5"
+            )
+        keys.append((int(match[1]), int(match[2]), int(match[3])))
+    return tuple(keys)
