@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg import errors as pg
@@ -29,6 +29,8 @@ from hyperdrip.errors import (
 OLDEST_SERVER = 140000
 CONNECT_TIMEOUT_SECONDS = 10
 CROWDED_SECONDS = 60
+# The server's own words, and those of PgBouncer.
+CROWDED_WORDS = ("too many clients", "remaining connection slots", "no more connections allowed")
 
 # The server was lost, or this is no primary any more: connect again, and look before repeating.
 SERVER_LOST = (psycopg.OperationalError, psycopg.InterfaceError, pg.ReadOnlySqlTransaction)
@@ -73,8 +75,11 @@ def _quoted(text: str) -> str:
 def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:
     """Open an autocommit connection. A server with no free slot is asked again for a minute.
 
-    Raises: SettingsError for a malformed address; DatabaseUnavailable when the server cannot be
-    reached or is a standby (with `is_writer`); DatabaseError when it is too old.
+    Behind a pooler no statement is prepared: the next one may run in another server process.
+
+    Raises: SettingsError for a malformed address, or an option that a pooler refuses;
+    DatabaseUnavailable when the server cannot be reached or is a standby (with `is_writer`);
+    DatabaseError when it is too old.
     """
     give_up_at = time.monotonic() + CROWDED_SECONDS
     while True:
@@ -91,6 +96,7 @@ def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:
             if _is_crowded(error) and time.monotonic() < give_up_at:
                 time.sleep(random.uniform(0.05, 0.5))
                 continue
+            _refuse_startup_option(error)
             raise DatabaseUnavailable(
                 f"database {address(dsn)} cannot be reached: {first_line(error)};"
                 " check DATABASE_URL and that the server runs"
@@ -128,9 +134,26 @@ class _BinaryServerCursor(psycopg.ServerCursor[Row]):
 class _Cursor(psycopg.Cursor[Row]):
     """A cursor that goes by psycopg's own conversions, whatever its connection goes by."""
 
+    def __init__(
+        self, connection: psycopg.Connection[Any], *, prepare: bool | None, **options: Any
+    ) -> None:
+        super().__init__(connection, **options)
+        self._prepare = prepare
+
     @property
     def adapters(self) -> AdaptersMap:
         return psycopg.adapters
+
+    def execute(
+        self,
+        query: Any,
+        params: Params | None = None,
+        *,
+        prepare: bool | None = None,
+        binary: bool | None = None,
+    ) -> Self:
+        prepare = self._prepare if prepare is None else prepare
+        return super().execute(query, params, prepare=prepare, binary=binary)
 
 
 class _NamedCursor(psycopg.ServerCursor[Row]):
@@ -153,6 +176,15 @@ class BorrowedConnection:
         """`conn`: stays open, and stays in the transaction that it is in."""
         self._conn = conn
         self.transaction = conn.transaction
+        # False: nothing is prepared. None: as its owner has it.
+        self._prepare: bool | None = False
+
+    def allow_prepared(self, server_pid: int) -> None:
+        """Prepare statements as its owner does, unless a pooler stands before the server.
+
+        `server_pid`: the process that has answered on this connection.
+        """
+        self._prepare = None if _is_direct(self._conn, server_pid) else False
 
     @property
     def info(self) -> psycopg.ConnectionInfo:
@@ -182,7 +214,7 @@ class BorrowedConnection:
         cursor: psycopg.Cursor[Any] = (
             _NamedCursor(self._conn, name, row_factory=factory)
             if name
-            else _Cursor(self._conn, row_factory=factory)
+            else _Cursor(self._conn, prepare=self._prepare, row_factory=factory)
         )
         # Read as text, dates and times would depend on the owner's DateStyle.
         cursor.format = psycopg.pq.Format.BINARY
@@ -213,17 +245,22 @@ def snapshot(conn: psycopg.Connection) -> Iterator[None]:
         yield
 
 
-def require_read_committed(conn: psycopg.Connection) -> None:
-    """Raises: SettingsError for a transaction that keeps one snapshot for long.
+def require_read_committed(conn: psycopg.Connection) -> int:
+    """Refuse a transaction that keeps one snapshot for long; returns the server process's pid.
 
     Planning reads after taking its lock, so each statement needs a snapshot of its own.
+
+    Raises: SettingsError.
     """
     row = conn.execute(query("get_isolation")).fetchone()
-    if row is not None and row[0] != "read committed":
+    assert row is not None
+    level, server_pid = row
+    if level != "read committed":
         raise SettingsError(
-            f"this transaction is {row[0]} and Hyperdrip plans only under read committed;"
+            f"this transaction is {level} and Hyperdrip plans only under read committed;"
             " set transaction isolation level read committed"
         )
+    return int(server_pid)
 
 
 def address(dsn: str) -> str:
@@ -271,6 +308,11 @@ def converted_errors() -> Iterator[None]:
             " max_locks_per_transaction if it is about shared memory"
         ) from e
     except psycopg.OperationalError as e:
+        if "statement pooling" in str(e):
+            raise SettingsError(
+                "the pooler that DATABASE_URL names works in statement mode, which allows no"
+                " transaction; let it work in transaction or session mode"
+            ) from e
         raise DatabaseUnavailable(
             f"the database was lost: {first_line(e)}; try again once it is back"
         ) from e
@@ -294,7 +336,22 @@ def _complete(dsn: str) -> str:
 
 def _is_crowded(error: psycopg.OperationalError) -> bool:
     text = str(error)
-    return "too many clients" in text or "remaining connection slots" in text
+    return any(words in text for words in CROWDED_WORDS)
+
+
+def _refuse_startup_option(error: psycopg.OperationalError) -> None:
+    """Raises: SettingsError when a pooler has refused an option of the address."""
+    text = first_line(error)
+    if "unsupported startup parameter" in text:
+        raise SettingsError(
+            f"the pooler that DATABASE_URL names refuses to connect: {text};"
+            " take it out of DATABASE_URL and the environment, or set it on the database"
+        ) from None
+
+
+def _is_direct(conn: psycopg.Connection[Any], server_pid: int) -> bool:
+    """Is it one server process from start to end? A pooler tells its clients a made-up pid."""
+    return conn.info.backend_pid == server_pid
 
 
 def _check_server(conn: psycopg.Connection, dsn: str, *, is_writer: bool) -> None:
@@ -310,7 +367,11 @@ def _check_server(conn: psycopg.Connection, dsn: str, *, is_writer: bool) -> Non
             " with: create database ... encoding 'UTF8' template template0"
         )
     row = conn.execute(query("is_standby")).fetchone()
-    if is_writer and row is not None and row[0]:
+    assert row is not None
+    is_standby, server_pid = row
+    if not _is_direct(conn, server_pid):
+        conn.prepare_threshold = None
+    if is_writer and is_standby:
         raise DatabaseUnavailable(
             f"database {address(dsn)} is a standby; point DATABASE_URL at the primary server"
         )

@@ -3,6 +3,10 @@
 In this order: HYPERDRIP_TEST_DATABASE_URL (a server on which databases may be made), a container
 when a Docker engine answers, the embedded server in a throw-away home. One server for a whole run,
 also with `pytest -n`: the controlling process makes a `Place`, and every worker connects to it.
+
+With HYPERDRIP_TEST_PGBOUNCER (its program, or the name of it) a PgBouncer in transaction mode
+stands before that server: databases are made and dropped on the server itself, and tests get
+their addresses through the pooler.
 """
 
 import os
@@ -16,10 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hyperdrip import embedded, migrations
+from tests.pooler import MISSING, Pooler, find_pgbouncer, pooled
 
 if TYPE_CHECKING:
     from testcontainers.postgres import PostgresContainer
@@ -31,24 +37,45 @@ ENVIRONMENT = "test"
 
 @dataclass
 class Place:
-    """What the processes of one run share. `dsn` empty: the embedded server in `home`."""
+    """What the processes of one run share. `dsn` empty: the embedded server in `home`.
+
+    `pooler`: the folder of the pooler before it; empty: there is none.
+    """
 
     dsn: str
     home: Path
     word: str
     _container: "PostgresContainer | None" = None
+    pooler: str = ""
+    _pooler: Pooler | None = None
 
     def shared(self) -> dict[str, str]:
         """What another process has to be told."""
-        return {"dsn": self.dsn, "home": str(self.home), "word": self.word}
+        return {
+            "dsn": self.dsn,
+            "home": str(self.home),
+            "word": self.word,
+            "pooler": self.pooler,
+        }
 
     @classmethod
     def of(cls, shared: dict[str, str]) -> "Place":
         """The place that another process made."""
-        return cls(shared["dsn"], Path(shared["home"]), shared["word"])
+        return cls(shared["dsn"], Path(shared["home"]), shared["word"], pooler=shared["pooler"])
+
+    def start_pooler(self, program: str) -> None:
+        """Put a pooler before the server."""
+        server = Server.at(self)
+        try:
+            self._pooler = Pooler(program, server.dsn)
+        finally:
+            server.release()
+        self.pooler = str(self._pooler.folder)
 
     def remove(self) -> None:
         """Drop the databases of this run, stop what was started, leave no file behind."""
+        if self._pooler is not None:
+            self._pooler.stop()
         if self._container is not None:
             self._container.stop()
         elif self.dsn:
@@ -61,7 +88,22 @@ class Place:
 
 
 def make_place() -> Place:
-    """Choose the server of this run; starts a container if that is the choice."""
+    """Choose the server of this run; starts a container, and a pooler, if that is the choice."""
+    wanted = os.environ.get("HYPERDRIP_TEST_PGBOUNCER", "").strip()
+    program = find_pgbouncer(wanted) if wanted else None
+    if wanted and program is None:
+        raise pytest.UsageError(f"HYPERDRIP_TEST_PGBOUNCER={wanted!r} is no program; {MISSING}")
+    place = _choose_place()
+    if program is not None:
+        try:
+            place.start_pooler(program)
+        except BaseException:
+            place.remove()
+            raise
+    return place
+
+
+def _choose_place() -> Place:
     home = Path(tempfile.mkdtemp(prefix="hyperdrip-tests-", dir="/tmp"))
     word = f"hyperdrip_{secrets.token_hex(4)}"
     dsn = os.environ.get("HYPERDRIP_TEST_DATABASE_URL", "").strip()
@@ -77,10 +119,14 @@ def make_place() -> Place:
 
 @dataclass
 class Server:
-    """This process's hold on the server. Databases are copies of a migrated template."""
+    """This process's hold on the server. Databases are copies of a migrated template.
+
+    `dsn` goes to the server itself, whether or not there is a pooler.
+    """
 
     dsn: str
     word: str
+    pooler: str = ""
     _held: embedded.EmbeddedServer | None = None
     _templates: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -88,10 +134,10 @@ class Server:
     def at(cls, place: Place) -> "Server":
         """Connect to the server of a run; the embedded one is started at the first call."""
         if place.dsn:
-            return cls(place.dsn, place.word)
+            return cls(place.dsn, place.word, place.pooler)
         held = embedded.acquire(place.home, ENVIRONMENT)
         _forgo_safety(held.dsn)
-        return cls(held.dsn, place.word, held)
+        return cls(held.dsn, place.word, place.pooler, held)
 
     def release(self) -> None:
         """Let go of the server."""
@@ -105,9 +151,21 @@ class Server:
     def create(
         self, *, environment: str = ENVIRONMENT, time_zone: str = "UTC", is_migrated: bool = True
     ) -> str:
-        """Make a database, migrated with a daily maximum of 100 or empty; returns its DSN."""
-        name = f"{self.word}_{secrets.token_hex(6)}"
+        """Make a database, migrated with a daily maximum of 100 or empty; returns its DSN.
+
+        Through the pooler if there is one.
+        """
         template = self._template(environment, time_zone) if is_migrated else "template0"
+        dsn = self._copy(template)
+        return pooled(dsn, self.pooler) if self.pooler else dsn
+
+    def direct(self, dsn: str) -> str:
+        """The address of a database of ours on the server itself."""
+        return make_conninfo(self.dsn, dbname=conninfo_to_dict(dsn)["dbname"])
+
+    def _copy(self, template: str) -> str:
+        """Make a database from another; returns its DSN on the server itself."""
+        name = f"{self.word}_{secrets.token_hex(6)}"
         with closing(self.connect()) as conn:
             conn.execute(
                 sql.SQL("create database {} template {}").format(
@@ -118,7 +176,7 @@ class Server:
 
     def drop(self, dsn: str) -> None:
         """Drop a database, whoever is still connected to it."""
-        name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+        name = conninfo_to_dict(dsn)["dbname"]
         with closing(self.connect()) as conn:
             _drop(conn, str(name))
 
@@ -135,7 +193,7 @@ class Server:
             conn.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", [self.word])
             if name in _list_databases(conn, self.word):
                 return name
-            fresh = self.create(is_migrated=False)
+            fresh = self._copy("template0")
             with closing(psycopg.connect(fresh, autocommit=True)) as made:
                 migrations.migrate(
                     made, environment=environment, time_zone=time_zone, daily_max=100
@@ -143,7 +201,7 @@ class Server:
             with closing(self.connect()) as other:
                 other.execute(
                     sql.SQL("alter database {} rename to {}").format(
-                        sql.Identifier(str(psycopg.conninfo.conninfo_to_dict(fresh)["dbname"])),
+                        sql.Identifier(str(conninfo_to_dict(fresh)["dbname"])),
                         sql.Identifier(name),
                     )
                 )

@@ -58,9 +58,10 @@ class Base:
         self._is_borrowed = conn is not None
         if conn is not None:
             self.dsn = conn.info.dsn
-            self._conn = cast("psycopg.Connection", BorrowedConnection(conn))
+            borrowed = BorrowedConnection(conn)
+            self._conn = cast("psycopg.Connection", borrowed)
             with converted_errors(), self._conn.transaction():
-                require_read_committed(self._conn)
+                borrowed.allow_prepared(require_read_committed(self._conn))
                 self._check()
         else:
             self._conn = connect(dsn)
