@@ -19,6 +19,7 @@ COMMANDS = {
     "db reset",
     "db status",
     "db stop",
+    "db unlock",
     "import",
     "leads list",
     "leads show",

@@ -85,6 +85,7 @@ SAMPLES: dict[str, Any] = {
     "state": "planned",
     "states": ["sent"],
     "status": "ACTIVE",
+    "stored": "1/2",
     "suppressed": 0,
     "text": "ada",
     "time_zone": "UTC",
