@@ -28,6 +28,7 @@ COMMANDS = {
     "pause",
     "plan",
     "queues peek",
+    "queues prune",
     "queues show",
     "quota set",
     "quota show",

@@ -76,6 +76,7 @@ SAMPLES: dict[str, Any] = {
     "resent": [0],
     "reserved": [1],
     "runs": [1],
+    "seconds": 1,
     "sender": "null",
     "sent": [0],
     "sent_ats": [NOW],
