@@ -91,6 +91,7 @@ SAMPLES: dict[str, Any] = {
     "text": "ada",
     "time_zone": "UTC",
     "today": MONDAY,
+    "token": "00000000-0000-0000-0000-000000000000",
     "tokens": [1],
     "updated": 1,
     "values": ["a"],
