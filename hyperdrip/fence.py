@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import psycopg
 
 from hyperdrip.db import address, connect, query
-from hyperdrip.errors import ConflictError, FencedError, NotMigratedError
+from hyperdrip.errors import ConflictError, DatabaseUnavailable, FencedError, NotMigratedError
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,17 @@ def require_open(conn: psycopg.Connection, dsn: str) -> None:
 def connect_to_send(dsn: str) -> psycopg.Connection:
     """Connect, for somebody who sends; also again, after a server was lost.
 
-    Raises: FencedError when the database is a copy; what `connect` raises.
+    Raises: FencedError when the database is a copy; DatabaseUnavailable when it takes no writes;
+    what `connect` raises.
     """
     conn = connect(dsn)
     try:
+        row = conn.execute(query("is_read_only")).fetchone()
+        if row is not None and row[0]:  # or a worker would connect again and again, without a pause
+            raise DatabaseUnavailable(
+                f"database {address(dsn)} takes no writes (default_transaction_read_only is on);"
+                " nothing can be sent until it does"
+            )
         require_open(conn, dsn)
     except BaseException:
         conn.close()
