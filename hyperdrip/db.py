@@ -1,8 +1,9 @@
 """Connections and query files. SQL lives in `sql/queries`, one query a file."""
 
 import random
+import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,8 @@ CROWDED_WORDS = ("too many clients", "remaining connection slots", "no more conn
 
 # The server was lost, or this is no primary any more: connect again, and look before repeating.
 SERVER_LOST = (psycopg.OperationalError, psycopg.InterfaceError, pg.ReadOnlySqlTransaction)
+# Connection exceptions, shutdown, start-up, an idle session ended, and a primary that is none.
+_LOST_STATES = re.compile("08...|57P0[1-5]|25006")
 
 Row = TypeVar("Row")
 
@@ -84,7 +87,9 @@ def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:
     give_up_at = time.monotonic() + CROWDED_SECONDS
     while True:
         try:
-            conn = psycopg.connect(_complete(dsn), autocommit=True, cursor_factory=_BinaryCursor)
+            conn = OwnConnection.connect(
+                _complete(dsn, is_writer=is_writer), autocommit=True, cursor_factory=_BinaryCursor
+            )
             conn.server_cursor_factory = _BinaryServerCursor
             conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             break
@@ -98,7 +103,7 @@ def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:
                 continue
             _refuse_startup_option(error)
             raise DatabaseUnavailable(
-                f"database {address(dsn)} cannot be reached: {first_line(error)};"
+                f"database {address(dsn)} cannot be reached: {_why(error)};"
                 " check DATABASE_URL and that the server runs"
             ) from None
     try:
@@ -113,6 +118,12 @@ def run_script(conn: psycopg.Connection, text: bytes) -> None:
     """Execute several commands at once, which only a cursor with text results can."""
     with psycopg.Cursor(conn) as cursor:
         cursor.execute(text)
+
+
+class OwnConnection(psycopg.Connection[Row]):
+    """A connection that we opened. `reopen` opens another one, to look up a lost COMMIT with."""
+
+    reopen: Callable[[], psycopg.Connection] | None = None
 
 
 class _BinaryCursor(psycopg.Cursor[Row]):
@@ -263,15 +274,36 @@ def require_read_committed(conn: psycopg.Connection) -> int:
     return int(server_pid)
 
 
+def is_server_lost(error: BaseException) -> bool:
+    """Does an error say that the connection is of no use any more: connect again?
+
+    Others among SERVER_LOST (a deadlock, a cancelled query, a full disk) leave it as it is.
+    """
+    if not isinstance(error, SERVER_LOST):
+        return False
+    return error.sqlstate is None or _LOST_STATES.fullmatch(error.sqlstate) is not None
+
+
 def address(dsn: str) -> str:
-    """Where a DSN points, for people: host, port and database, never a password."""
+    """Where a DSN points, for people: hosts, ports and database, never a password."""
     try:
         parts = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
         return "(malformed address)"
-    host = parts.get("host") or parts.get("hostaddr") or "the local socket"
-    port = f":{parts['port']}" if parts.get("port") else ""
-    return f"{parts.get('dbname') or parts.get('user') or 'default'} on {host}{port}"
+    name = parts.get("dbname") or parts.get("user") or "default"
+    return f"{name} on {', '.join(_hosts(parts))}"
+
+
+def _hosts(parts: dict[str, Any]) -> list[str]:
+    """Each host with its port, if one is given; one port alone counts for all hosts."""
+    hosts = str(parts.get("host") or parts.get("hostaddr") or "").split(",")
+    ports = str(parts.get("port") or "").split(",")
+    if len(ports) != len(hosts):
+        ports = ports[:1] * len(hosts)
+    return [
+        f"{host or 'the local socket'}{f':{port}' if port else ''}"
+        for host, port in zip(hosts, ports, strict=True)
+    ]
 
 
 def first_line(error: BaseException) -> str:
@@ -324,14 +356,42 @@ def converted_errors() -> Iterator[None]:
         raise DatabaseError(f"the database refused: {first_line(e)}") from e
 
 
-def _complete(dsn: str) -> str:
+def _complete(dsn: str, *, is_writer: bool) -> str:
     parts = conninfo_to_dict(dsn)
-    return make_conninfo(
-        dsn,
-        connect_timeout=parts.get("connect_timeout", CONNECT_TIMEOUT_SECONDS),
-        application_name=parts.get("application_name", "hyperdrip"),
-        client_encoding="utf8",
-    )
+    given = {
+        "connect_timeout": parts.get("connect_timeout", CONNECT_TIMEOUT_SECONDS),
+        "application_name": parts.get("application_name", "hyperdrip"),
+    }
+    # Among several hosts the primary is meant, unless somebody says otherwise.
+    defaults = {
+        option.keyword.decode(): (option.val or b"").decode()
+        for option in psycopg.pq.Conninfo.get_defaults()
+    }
+    hosts = str(parts.get("host") or parts.get("hostaddr") or defaults["host"])
+    is_said = "target_session_attrs" in parts or defaults["target_session_attrs"] not in ("", "any")
+    if is_writer and "," in hosts and not is_said:
+        given["target_session_attrs"] = "read-write"
+    return make_conninfo(dsn, client_encoding="utf8", **given)
+
+
+_ATTEMPT = re.compile(r"^- host: (\S+), port: (\S+), hostaddr: \S+: (.*)$", re.MULTILINE)
+_NO_PRIMARY = ("session is read-only", "hot standby mode")
+
+
+def _why(error: psycopg.OperationalError) -> str:
+    """Why no connection came about; with several hosts, what each of them said."""
+    said = {
+        (host.strip("'"), port.strip("'")): reason.rsplit("failed: ", 1)[-1].split("FATAL:")[-1]
+        for host, port, reason in _ATTEMPT.findall(str(error))
+    }
+    if any(words in str(error) for words in _NO_PRIMARY):
+        start = "it is no primary" if len(said) < 2 else "none of these is a primary"
+    elif len(said) < 2:
+        return first_line(error)
+    else:
+        start = "none of these answers"
+    each = "; ".join(f"{host}:{port} {reason.strip()}" for (host, port), reason in said.items())
+    return f"{start}: {each or first_line(error)}"
 
 
 def _is_crowded(error: psycopg.OperationalError) -> bool:

@@ -8,6 +8,7 @@ HyperdripError                1   something failed
 │   └── NoRoomError           5   the plan does not fit before the horizon
 ├── DatabaseError             6   the database cannot be used
 │   ├── DatabaseUnavailable   6   not reachable, or the connection was lost
+│   ├── FencedError           6   a copy of another database, which must not send
 │   └── NotMigratedError      6   no schema yet, or one of another version
 └── AuditFailed               7   `audit` found a broken invariant
 
@@ -66,6 +67,10 @@ class DatabaseError(HyperdripError):
 
 class DatabaseUnavailable(DatabaseError):
     """The server cannot be reached, or the connection was lost."""
+
+
+class FencedError(DatabaseError):
+    """The database is a copy: its original may be sending to the same people."""
 
 
 class NotMigratedError(DatabaseError):

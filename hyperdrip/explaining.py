@@ -11,6 +11,7 @@ from psycopg.rows import class_row
 from hyperdrip import leads, queue
 from hyperdrip.clock import Clock, day_of
 from hyperdrip.db import query, snapshot
+from hyperdrip.fence import Fence, read_fence
 from hyperdrip.models import LeadStatus, MessageState
 from hyperdrip.scheduler import Moment, read_moment
 
@@ -71,7 +72,7 @@ def explain(conn: psycopg.Connection, clock: Clock, key: str) -> Explanation:
         real_today = day_of(moment.now, moment.instance.time_zone)
         rule, text, numbers = (
             _ended(facts)
-            or _held(facts, moment, real_today)
+            or _held(facts, moment, real_today, read_fence(conn))
             or _in_flight(facts)
             or _later(facts, moment.today)
             or _due(conn, facts, moment)
@@ -106,10 +107,12 @@ def _ended(facts: _Facts) -> Finding | None:
             return None
 
 
-def _held(facts: _Facts, moment: Moment, real_today: date) -> Finding | None:
+def _held(facts: _Facts, moment: Moment, real_today: date, fence: Fence) -> Finding | None:
     """What holds up this lead together with others."""
     if facts.suppressed_because is not None:
         return "suppressed", f"its address is suppressed: {facts.suppressed_because}", {}
+    if fence.is_closed:
+        return "fenced", f"this database is a copy and sends nothing: {fence.difference}", {}
     if moment.instance.is_paused:
         return "instance-paused", "everything is paused; to go on: hyperdrip resume", {}
     if facts.is_campaign_paused:

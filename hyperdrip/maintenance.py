@@ -14,6 +14,7 @@ from hyperdrip import instance as instances
 from hyperdrip import migrations, queue
 from hyperdrip.db import address, query
 from hyperdrip.errors import ConflictError, SettingsError
+from hyperdrip.fence import read_fence
 
 
 def describe(conn: psycopg.Connection, dsn: str) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def describe(conn: psycopg.Connection, dsn: str) -> dict[str, Any]:
         "timeZone": None,
         "dailyMax": None,
         "paused": None,
+        "fenced": None,
         "liveWorkers": 0,
         "applied": list(status.applied),
         "pending": list(status.pending),
@@ -38,6 +40,7 @@ def describe(conn: psycopg.Connection, dsn: str) -> dict[str, Any]:
         found["timeZone"] = instance.time_zone
         found["dailyMax"] = instance.daily_max
         found["paused"] = instance.is_paused
+        found["fenced"] = read_fence(conn).is_closed
         found["liveWorkers"] = len(instances.list_live_workers(conn))
     return found
 

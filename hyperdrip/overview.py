@@ -11,6 +11,7 @@ from psycopg.rows import class_row
 from hyperdrip import quota
 from hyperdrip.clock import Clock, day_of
 from hyperdrip.db import query, snapshot
+from hyperdrip.fence import Fence, read_fence
 from hyperdrip.models import Instance, QuotaDay
 from hyperdrip.scheduler import Moment, read_moment
 
@@ -38,12 +39,14 @@ class Overview:
     workers: tuple[LiveWorker, ...]
     leads: dict[str, int]
     messages: dict[str, int]
+    fence: Fence
     warnings: tuple[str, ...]
 
 
 def read_overview(conn: psycopg.Connection, clock: Clock, *, message_delay_ms: int) -> Overview:
     """Read it all. `message_delay_ms`: how far apart one worker sends."""
     with snapshot(conn):
+        fence = read_fence(conn)
         moment = read_moment(conn, clock)
         (today,) = quota.list_every_day(
             conn, first_day=moment.today, last_day=moment.today, instance=moment.instance
@@ -58,6 +61,7 @@ def read_overview(conn: psycopg.Connection, clock: Clock, *, message_delay_ms: i
         leads: dict[str, int] = dict(conn.execute(query("count_leads")).fetchall())
         messages: dict[str, int] = dict(conn.execute(query("count_messages")).fetchall())
     warnings = [
+        *_fenced(fence),
         *_standing_still(moment, today, workers),
         *_will_not_be_met(moment, [today, *coming], workers, message_delay_ms),
         *_left_behind(open_days, messages),
@@ -71,8 +75,18 @@ def read_overview(conn: psycopg.Connection, clock: Clock, *, message_delay_ms: i
         workers=workers,
         leads=leads,
         messages=messages,
+        fence=fence,
         warnings=tuple(warnings),
     )
+
+
+def _fenced(fence: Fence) -> list[str]:
+    if not fence.is_closed:
+        return []
+    return [
+        f"this database is a copy and sends nothing: {fence.difference};"
+        " if the original sends no more: hyperdrip db unlock"
+    ]
 
 
 def _standing_still(moment: Moment, today: QuotaDay, workers: tuple[LiveWorker, ...]) -> list[str]:

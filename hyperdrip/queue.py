@@ -18,6 +18,8 @@ from psycopg import sql
 from hyperdrip.db import array
 from hyperdrip.models import Envelope, Pointer
 
+BATCH = 10_000
+
 _NAME = re.compile(r"(?:test-)?drip-messages-([0-9]{4}-[0-9]{2}-[0-9]{2})")
 
 
@@ -86,6 +88,19 @@ def create(conn: psycopg.Connection, name: str) -> None:
     """Create a queue if it is not there, in a short transaction of its own (`pgmq.create`)."""
     with conn.transaction():
         conn.execute("select pgmq.create(queue_name => %(name)s::text)", {"name": name})
+
+
+def lock(conn: psycopg.Connection, name: str) -> None:
+    """Keep everybody off a queue and its archive until the end of the transaction.
+
+    First the queue, as whoever archives does. Raises: psycopg's UndefinedTable when it is gone.
+    """
+    for table in (f"q_{name}", f"a_{name}"):
+        conn.execute(
+            sql.SQL("lock table pgmq.{table} in access exclusive mode").format(
+                table=sql.Identifier(table)
+            )
+        )
 
 
 def drop(conn: psycopg.Connection, name: str) -> None:
@@ -283,10 +298,14 @@ def peek(conn: psycopg.Connection, name: str, *, limit: int) -> list[Envelope] |
 
 
 def archive(conn: psycopg.Connection, name: str, envelope_ids: Sequence[int]) -> None:
-    """Move envelopes to the queue's archive (`pgmq.archive`); ids that are gone do no harm."""
+    """Move envelopes to the queue's archive (`pgmq.archive`); ids that are gone do no harm.
+
+    Nor does a queue that is gone: who finishes late may find its day pruned.
+    """
     if envelope_ids:
         conn.execute(
-            "select pgmq.archive(queue_name => %(queue)s::text, msg_ids => %(ids)s::bigint[])",
+            "select pgmq.archive(queue_name => %(queue)s::text, msg_ids => %(ids)s::bigint[])"
+            " where to_regclass(format('pgmq.%%I', 'q_' || %(queue)s::text)) is not null",
             {"queue": name, "ids": array(sorted(envelope_ids))},
         )
 
@@ -373,6 +392,87 @@ def archive_strays(conn: psycopg.Connection, name: str) -> None:
     archive(conn, name, [envelope_id for (envelope_id,) in rows])
 
 
+def count_archived(conn: psycopg.Connection, name: str) -> int:
+    """How many envelopes lie in a queue's archive."""
+    row = conn.execute(
+        sql.SQL("select count(*) from pgmq.{table}").format(table=sql.Identifier(f"a_{name}"))
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+_OLD = """
+with looked_at as materialized (
+    select archived.msg_id, archived.archived_at
+    from pgmq.{archive} as archived
+    where archived.msg_id > %(after)s
+    order by archived.msg_id
+    limit %(limit)s
+),
+
+unneeded as (
+    select looked_at.msg_id
+    from looked_at
+    where
+        looked_at.archived_at < clock_timestamp() - make_interval(days => %(days)s)
+        and not exists (
+            select 1
+            from hyperdrip.message as message
+            where
+                message.day = %(day)s
+                and message.envelope_id = looked_at.msg_id
+                and message.state <> 'cancelled'
+        )
+)
+"""
+
+# Locked by id, as `scrub` does.
+_SHRINK = """
+, held as materialized (
+    select archived.msg_id
+    from pgmq.{archive} as archived
+    where archived.msg_id in (select unneeded.msg_id from unneeded)
+    order by archived.msg_id
+    for update of archived
+),
+
+gone as (
+    delete from pgmq.{archive} as archived
+    using held
+    where archived.msg_id = held.msg_id
+    returning archived.msg_id
+)
+
+select max(looked_at.msg_id), (select count(*) from gone)
+from looked_at
+"""
+
+_COUNT_OLD = """
+select max(looked_at.msg_id), (select count(*) from unneeded)
+from looked_at
+"""
+
+
+def shrink_archive(
+    conn: psycopg.Connection, name: str, *, after: int, older_than_days: int, is_dry_run: bool
+) -> tuple[int | None, int]:
+    """Delete archived envelopes to which no message points, among the next BATCH after an id.
+
+    Only what was archived so many days ago, on the server's clock, as PGMQ writes it. Returns the
+    last id that was looked at (None at the end) and how many were deleted, or in a dry run would.
+    """
+    statement = sql.SQL(_OLD + (_COUNT_OLD if is_dry_run else _SHRINK)).format(
+        archive=sql.Identifier(f"a_{name}")
+    )
+    values = {"after": after, "limit": BATCH, "days": older_than_days, "day": day_of(name)}
+    try:
+        row = conn.execute(statement, values).fetchone()
+    except pg.UndefinedTable:
+        return None, 0
+    assert row is not None
+    return row[0], int(row[1])
+
+
 def seconds_to_next(conn: psycopg.Connection, name: str) -> float | None:
     """Seconds until an envelope can be read (0 or less: now); None when the queue is empty."""
     try:
@@ -398,17 +498,24 @@ def count_before(conn: psycopg.Connection, name: str, envelope_id: int) -> int:
     return int(row[0])
 
 
-def get_metrics(conn: psycopg.Connection, name: str) -> dict[str, Any]:
-    """What `pgmq.metrics` says, by column name, and `archived`: the rows of the archive."""
+def get_metrics(conn: psycopg.Connection, name: str) -> dict[str, Any] | None:
+    """What `pgmq.metrics` says, by column name, and `archived`: the rows of the archive.
+
+    None when somebody has just dropped the queue.
+    """
+    try:
+        with conn.transaction():
+            return _read_metrics(conn, name)
+    except pg.UndefinedTable:
+        return None
+
+
+def _read_metrics(conn: psycopg.Connection, name: str) -> dict[str, Any]:
     row = conn.execute(
         "select to_jsonb(pgmq.metrics(queue_name => %(queue)s::text))", {"queue": name}
     ).fetchone()
-    archived = conn.execute(
-        sql.SQL("select count(*) from pgmq.{table}").format(table=sql.Identifier(f"a_{name}"))
-    ).fetchone()
     assert row is not None
-    assert archived is not None
-    return {**row[0], "archived": archived[0]}
+    return {**row[0], "archived": count_archived(conn, name)}
 
 
 _FIND_FAULTS = """
@@ -479,11 +586,16 @@ def list_faults(conn: psycopg.Connection, name: str, *, limit: int) -> list[tupl
 
     `missing`: an open message without its envelope; `stray`: an envelope of no open message;
     `unsettled`: archived and open, or settled and not archived. At most `limit` of each kind.
+    A queue that somebody has just dropped has none.
     """
     statement = sql.SQL(_FIND_FAULTS).format(
         queue=sql.Identifier(f"q_{name}"), archive=sql.Identifier(f"a_{name}")
     )
-    return conn.execute(statement, {"day": day_of(name), "limit": limit}).fetchall()
+    try:
+        with conn.transaction():
+            return conn.execute(statement, {"day": day_of(name), "limit": limit}).fetchall()
+    except pg.UndefinedTable:
+        return []
 
 
 def _envelope(row: tuple[Any, ...]) -> Envelope:

@@ -11,9 +11,15 @@ from typing import TypeVar
 
 import psycopg
 
-from hyperdrip import leads, ledger, queue, quota
+from hyperdrip import leads, ledger, queue, quota, receipts
 from hyperdrip.clock import Clock, day_of
-from hyperdrip.db import is_in_transaction, query, require_read_committed
+from hyperdrip.db import (
+    SERVER_LOST,
+    is_in_transaction,
+    is_server_lost,
+    query,
+    require_read_committed,
+)
 from hyperdrip.errors import (
     ConflictError,
     InvalidDataError,
@@ -100,15 +106,36 @@ def in_planner_transaction(
 
     Queues that it needs are created first, each in a short transaction of its own: an empty queue
     harms nobody, and hundreds created in one transaction exhaust the lock table.
+
+    When the reply to COMMIT is lost, another connection looks up whether it was done; if so, the
+    result is returned and `conn` is closed.
+
+    Raises: DatabaseUnavailable when it was not done, or nobody can know; what `work` raises.
     """
     while True:
         try:
-            with conn.transaction(force_rollback=is_dry_run):
-                require_read_committed(conn)
-                quota.lock_planner(conn)
-                return work(replace(read_moment(conn, clock), is_dry_run=is_dry_run))
+            return _commit_once(conn, clock, work, is_dry_run=is_dry_run)
         except QueuesMissing as missing:
             create_queues(conn, missing.names)
+
+
+def _commit_once(
+    conn: psycopg.Connection, clock: Clock, work: Callable[[Moment], T], *, is_dry_run: bool
+) -> T:
+    is_committed_here = not (is_dry_run or is_in_transaction(conn))
+    token = None
+    try:
+        with conn.transaction(force_rollback=is_dry_run):
+            require_read_committed(conn)
+            quota.lock_planner(conn)
+            result = work(replace(read_moment(conn, clock), is_dry_run=is_dry_run))
+            if is_committed_here:
+                token = receipts.write(conn)
+    except SERVER_LOST as error:
+        if token is None or not (conn.closed or is_server_lost(error)):  # not done, for certain
+            raise
+        receipts.require_committed(conn, token, error)
+    return result
 
 
 def create_queues(conn: psycopg.Connection, names: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from hyperdrip import embedded, migrations
+from hyperdrip import embedded, fence, migrations
 from tests.pooler import MISSING, Pooler, find_pgbouncer, pooled
 
 if TYPE_CHECKING:
@@ -172,7 +172,11 @@ class Server:
                     sql.Identifier(name), sql.Identifier(template)
                 )
             )
-        return make_conninfo(self.dsn, dbname=name)
+        dsn = make_conninfo(self.dsn, dbname=name)
+        if is_migrated:  # a copy of the template would send nothing
+            with closing(psycopg.connect(dsn, autocommit=True)) as made:
+                fence.unlock(made, fence.read_fence(made))
+        return dsn
 
     def drop(self, dsn: str) -> None:
         """Drop a database, whoever is still connected to it."""

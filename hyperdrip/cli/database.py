@@ -6,8 +6,11 @@ from typing import Annotated
 import typer
 
 from hyperdrip.cli.invocation import Invocation, Json, command, group
-from hyperdrip.cli.output import print_json, print_line
+from hyperdrip.cli.output import coloured, console, print_json, print_line
+from hyperdrip.cli.selection import Yes
 from hyperdrip.errors import SettingsError
+
+COPY = "this database is a copy and sends nothing; hyperdrip db unlock says what differs"
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +24,7 @@ def register(app: typer.Typer) -> None:
         psql
     )
     command(db, "stop", example="hyperdrip db stop")(stop)
+    command(db, "unlock", example="hyperdrip db unlock")(unlock)
     command(db, "reset", example="hyperdrip db reset --confirm hyperdrip")(reset)
 
 
@@ -47,6 +51,8 @@ def show_status(run: Invocation, json: Json = False) -> None:
     for name, value in status.items():
         text = ", ".join(value) or "none" if isinstance(value, list) else value
         print_line(f"{name + ':':<13} {'' if text is None else text}")
+    if status["fenced"]:
+        console().print(coloured(f"WARNING: {COPY}", "bold red"), soft_wrap=True)
 
 
 def psql(
@@ -70,6 +76,36 @@ def stop(run: Invocation) -> None:
 
     has_stopped = embedded.stop(settings.hyperdrip_home, settings.hyperdrip_env)
     print_line("Stopped" if has_stopped else "The embedded server does not run")
+
+
+def unlock(
+    run: Invocation,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Let a copied database send, once you have made sure that its original does not.
+
+    A copy made with createdb -T, or a dump restored elsewhere, sends nothing until then.
+    """
+    with run.open() as drip:
+        fence = drip.read_fence()
+        if fence.is_closed:
+            run.note(
+                f"This database is a copy: {fence.difference}.\n"
+                "If its original still sends, the same people get every message twice."
+            )
+            if not yes:
+                if not run.can_ask:
+                    raise SettingsError(
+                        "unlock asks first and there is no terminal to ask at;"
+                        " once the original sends no more: --yes"
+                    )
+                run.confirm("Let this one send?")
+            drip.unlock(fence)
+    if json:
+        print_json({"unlocked": fence.is_closed, "was": fence.stored, "is": fence.own})
+    else:
+        print_line("Unlocked" if fence.is_closed else "It was not locked: this is no copy")
 
 
 def reset(

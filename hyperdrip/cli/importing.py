@@ -90,7 +90,7 @@ def import_leads(
         errors=errors,
         is_dry_run=dry_run,
     )
-    with run.open_planner() as drip, _progress(run) as on_progress:
+    with run.open_planner() as drip, progress_of(run) as on_progress:
         result = drip.import_file(
             file[0],
             options,
@@ -153,7 +153,7 @@ def _print_result(result: ImportResult) -> None:
 
 
 @contextmanager
-def _progress(run: Invocation) -> Iterator[Callable[[str, float], None]]:
+def progress_of(run: Invocation) -> Iterator[Callable[[str, float], None]]:
     """A bar on stderr that knows its end; only at a terminal."""
     if run.is_quiet or not sys.stderr.isatty():
         yield lambda _what, _part: None

@@ -20,6 +20,8 @@ from hyperdrip.models import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hyperdrip.pruning import Pruned
+
 WIDTH_WITHOUT_TERMINAL = 1000  # nothing is cut where a program reads along
 
 
@@ -170,6 +172,17 @@ def queue_json(queue: QueueMetrics) -> dict[str, Any]:
         "total": queue.total,
         "archived": queue.archived,
         "lateSeconds": queue.late_seconds,
+    }
+
+
+def pruned_json(found: "Pruned") -> dict[str, Any]:
+    """What pruning did."""
+    return {
+        "dropped": [
+            {"queue": one.queue, "day": one.day, "archived": one.archived} for one in found.dropped
+        ],
+        "kept": [{"queue": one.queue, "day": one.day, "reason": one.reason} for one in found.kept],
+        "deleted": found.deleted,
     }
 
 

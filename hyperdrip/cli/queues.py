@@ -1,10 +1,11 @@
 """`queues`: what waits in PGMQ."""
 
 from datetime import date
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hyperdrip.cli.importing import progress_of
 from hyperdrip.cli.invocation import (
     Invocation,
     Json,
@@ -13,15 +14,23 @@ from hyperdrip.cli.invocation import (
     command,
     group,
     parse_day,
+    parse_number,
 )
+from hyperdrip.cli.leads import count_of
 from hyperdrip.cli.output import (
     coloured,
     envelope_json,
     print_json,
+    print_line,
     print_table,
+    pruned_json,
     queue_json,
     short_instant,
 )
+from hyperdrip.errors import HyperdripError
+
+if TYPE_CHECKING:
+    from hyperdrip.pruning import Pruned
 
 
 def register(app: typer.Typer) -> None:
@@ -30,6 +39,7 @@ def register(app: typer.Typer) -> None:
         app, "queues", "The PGMQ queues, one for each sending day.", example="hyperdrip queues show"
     )
     command(queues, "show", example="hyperdrip queues show --all")(show_queues)
+    command(queues, "prune", example="hyperdrip queues prune --older-than 90")(prune)
     command(queues, "peek", example="hyperdrip queues peek 2024-01-15 --limit 3")(peek)
 
 
@@ -94,6 +104,53 @@ def peek(
             for envelope in envelopes
         ],
         empty="The queue is empty",
+    )
+
+
+def prune(
+    run: Invocation,
+    older_than: Annotated[
+        int,
+        typer.Option(
+            "--older-than",
+            parser=parse_number,
+            help="Days since a queue's day; 0 is every day before today.",
+            metavar="DAYS",
+        ),
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be dropped; change nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Drop the queues of days that are long over, with their archives.
+
+    Only of closed days. The ledger stays. Archives of other queues lose the old envelopes of
+    messages that were moved or cancelled.
+    """
+    with run.open() as drip, progress_of(run) as on_progress:
+        found = drip.prune_queues(
+            older_than_days=older_than, is_dry_run=dry_run, on_progress=on_progress
+        )
+    if json:
+        print_json({"dryRun": dry_run, **pruned_json(found)})
+    else:
+        _print_pruned(found, is_dry_run=dry_run)
+    busy = sum(kept.is_busy for kept in found.kept)
+    if busy:
+        raise HyperdripError(f"{busy} queue(s) are in use by another session; prune again later")
+
+
+def _print_pruned(found: "Pruned", *, is_dry_run: bool) -> None:
+    for dropped in found.dropped:
+        verb = "Would drop" if is_dry_run else "Dropped"
+        print_line(f"{verb} {dropped.queue} with {count_of(dropped.archived, 'archived envelope')}")
+    for kept in found.kept:
+        print_line(f"Kept {kept.queue}: {kept.reason}")
+    would = "would be " if is_dry_run else ""
+    print_line(
+        f"{count_of(len(found.dropped), 'queue')} {would}dropped, {len(found.kept)} kept;"
+        f" {count_of(found.deleted, 'archived envelope')} of other queues {would}deleted"
     )
 
 

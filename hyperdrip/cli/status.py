@@ -64,6 +64,7 @@ def _overview_json(found: "Overview") -> dict[str, Any]:
         "environment": found.instance.environment,
         "timeZone": found.instance.time_zone,
         "paused": found.instance.is_paused,
+        "fenced": found.fence.is_closed,
         "today": quota_day_json(found.today),
         "nextDay": found.next_day,
         "lastDay": found.last_day,

@@ -11,6 +11,7 @@ from hyperdrip import migrations
 from hyperdrip.clock import Clock
 from hyperdrip.db import (
     BorrowedConnection,
+    OwnConnection,
     connect,
     converted_errors,
     is_in_transaction,
@@ -56,6 +57,7 @@ class Base:
         self.dsn = dsn
         self._server = server
         self._is_borrowed = conn is not None
+        self._is_closed = False
         if conn is not None:
             self.dsn = conn.info.dsn
             borrowed = BorrowedConnection(conn)
@@ -64,10 +66,17 @@ class Base:
                 borrowed.allow_prepared(require_read_committed(self._conn))
                 self._check()
         else:
-            self._conn = connect(dsn)
+            self._conn = self._connect()
+
+    def _connect(self) -> psycopg.Connection:
+        conn = connect(self.dsn)
+        if isinstance(conn, OwnConnection):
+            conn.reopen = lambda: connect(self.dsn)
+        return conn
 
     def close(self) -> None:
         """Close the connection; the last user of an embedded server stops it."""
+        self._is_closed = True
         if not self._is_borrowed:
             self._conn.close()
         if self._server is not None:
@@ -85,7 +94,12 @@ class Base:
 
     @contextmanager
     def _session(self) -> Iterator[psycopg.Connection]:
-        """The connection to work on. In a caller's transaction an error undoes this work alone."""
+        """The connection to work on; one of our own that was lost is opened again.
+
+        In a caller's transaction an error undoes this work alone.
+        """
+        if self._conn.closed and not (self._is_borrowed or self._is_closed):
+            self._conn = self._connect()
         conn = self._conn
         with converted_errors():
             if self._is_borrowed and not conn.autocommit:

@@ -6,8 +6,6 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import psycopg
-
 from hyperdrip import instance as instances
 from hyperdrip import leads, ledger, limits, queue, quota
 from hyperdrip.client.base import Base
@@ -15,6 +13,7 @@ from hyperdrip.errors import NotFoundError
 from hyperdrip.forecast import Forecast, forecast
 from hyperdrip.limits import Change, Preview
 from hyperdrip.models import Envelope, Instance, Message, QueueMetrics, QuotaDay
+from hyperdrip.pruning import Progress, Pruned, prune
 from hyperdrip.scheduler import Moment, read_moment
 
 COMING_DAYS = 14
@@ -56,8 +55,31 @@ class CalendarMethods(Base):
                 day = queue.day_of(name)
                 assert day is not None
                 if is_all or day in open_days or moment.today <= day <= last_day:
-                    found.append(self._metrics(conn, moment, name, day))
+                    metrics = queue.get_metrics(conn, name)
+                    if metrics is not None:
+                        found.append(self._metrics(metrics, moment, name, day))
             return found
+
+    def prune_queues(
+        self,
+        *,
+        older_than_days: int,
+        is_dry_run: bool = False,
+        on_progress: Progress = lambda _what, _part: None,
+    ) -> Pruned:
+        """Drop queues of closed days more than so many days ago, and shrink other archives.
+
+        Not on a caller's connection. Raises: InvalidDataError for a number that cannot be.
+        """
+        self._refuse_borrowed("prune_queues")
+        with self._session() as conn:
+            return prune(
+                conn,
+                self.clock,
+                older_than_days=older_than_days,
+                is_dry_run=is_dry_run,
+                on_progress=on_progress,
+            )
 
     def peek(self, day: date, *, limit: int = 10) -> list[Envelope]:
         """The first envelopes of a day's queue, without hiding them. Raises: NotFoundError."""
@@ -147,9 +169,8 @@ class CalendarMethods(Base):
             return limits.pull_everybody(conn, self.clock, with_email=self.settings.envelope_email)
 
     def _metrics(
-        self, conn: psycopg.Connection, moment: Moment, name: str, day: date
+        self, metrics: dict[str, Any], moment: Moment, name: str, day: date
     ) -> QueueMetrics:
-        metrics: dict[str, Any] = queue.get_metrics(conn, name)
         zone = ZoneInfo(moment.instance.time_zone)
         ended = datetime.combine(day + timedelta(days=1), datetime.min.time(), zone)
         late = int((moment.now - ended).total_seconds())

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hyperdrip import maintenance, migrations
+from hyperdrip import fence, maintenance, migrations
 from hyperdrip.client.base import Base
 from hyperdrip.db import query
 
@@ -44,6 +44,16 @@ class DatabaseMethods(Base):
         """Where the database is, what it holds and what is applied; camelCase keys."""
         with self._session() as conn:
             return maintenance.describe(conn, self.dsn)
+
+    def read_fence(self) -> fence.Fence:
+        """Is this the database that was migrated, or a copy of it, which may not send?"""
+        with self._session() as conn:
+            return fence.read_fence(conn)
+
+    def unlock(self, seen: fence.Fence) -> None:
+        """Let a copy send from now on. Raises: ConflictError when it is not as `seen` any more."""
+        with self._session() as conn:
+            fence.unlock(conn, seen)
 
     def run_psql(self, arguments: Sequence[str]) -> int:
         """Run psql on the database, at the caller's terminal; returns its exit code."""

@@ -52,6 +52,8 @@ class LeadMethods(Base):
                 return enroll(conn, moment, [new_lead], enrolment).lead_ids[0]
 
             lead_id = in_planner_transaction(conn, self.clock, work)
+        # Another session: the connection may have been lost at the very end.
+        with self._session() as conn:
             return leads.require_lead(conn, str(lead_id))
 
     def import_file(

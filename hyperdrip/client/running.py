@@ -8,8 +8,9 @@ from hyperdrip import instance as instances
 from hyperdrip import leads, quota
 from hyperdrip.audit import run_audit
 from hyperdrip.client.calendar import CalendarMethods
-from hyperdrip.db import connect, converted_errors
+from hyperdrip.db import converted_errors
 from hyperdrip.explaining import Explanation, explain
+from hyperdrip.fence import connect_to_send, require_open
 from hyperdrip.models import AuditCheck, MessageKey, WorkerSummary
 from hyperdrip.overview import Overview, read_overview
 from hyperdrip.reconciling import Reconciled, Which, mark_sent, send_again
@@ -111,13 +112,15 @@ class RunningMethods(CalendarMethods):
         once the worker has rolled over and is about to begin. An explicit DAILY_MAX that differs
         from the stored one is stored first. Not on a caller's connection.
 
-        Raises: SettingsError when the sender is in doubt; DatabaseError and its kin.
+        Raises: SettingsError when the sender is in doubt; FencedError when the database is a copy;
+        DatabaseError and its kin.
         """
         self._refuse_borrowed("run_worker")
         settings = self.settings
         is_chosen = sender is not None or settings.is_explicit("SENDER")
         sender = sender or open_sender(settings.sender)
         with converted_errors():
+            require_open(self._conn, self.dsn)
             check_sender(self.instance(), sender.name, is_explicit=is_chosen)
             log.info("Starting drip worker...")
             if sender.name == "console":
@@ -126,7 +129,7 @@ class RunningMethods(CalendarMethods):
             if old is not None:
                 log.warning("Daily maximum changed from %d to %d", old, settings.daily_max)
             worker = Worker(
-                lambda: connect(self.dsn),
+                lambda: connect_to_send(self.dsn),
                 sender,
                 options=Options(
                     poll_interval_ms=settings.worker_poll_interval,
