@@ -95,6 +95,11 @@ def lock(conn: psycopg.Connection, name: str) -> None:
 
     First the queue, as whoever archives does. Raises: psycopg's UndefinedTable when it is gone.
     """
+    # As `pgmq.create` and `pgmq.drop_queue` do, and before the table as they do: the other way
+    # round two of us would wait for each other (`pgmq.acquire_queue_lock`, PGMQ 1.13.0).
+    conn.execute(
+        "select pg_advisory_xact_lock(hashtext('pgmq.queue_' || %(queue)s::text))", {"queue": name}
+    )
     for table in (f"q_{name}", f"a_{name}"):
         conn.execute(
             sql.SQL("lock table pgmq.{table} in access exclusive mode").format(

@@ -157,6 +157,9 @@ class Server:
         """
         template = self._template(environment, time_zone) if is_migrated else "template0"
         dsn = self._copy(template)
+        if is_migrated:  # a copy of the template would send nothing
+            with closing(psycopg.connect(dsn, autocommit=True)) as made:
+                fence.unlock(made, fence.read_fence(made))
         return pooled(dsn, self.pooler) if self.pooler else dsn
 
     def direct(self, dsn: str) -> str:
@@ -172,11 +175,7 @@ class Server:
                     sql.Identifier(name), sql.Identifier(template)
                 )
             )
-        dsn = make_conninfo(self.dsn, dbname=name)
-        if is_migrated:  # a copy of the template would send nothing
-            with closing(psycopg.connect(dsn, autocommit=True)) as made:
-                fence.unlock(made, fence.read_fence(made))
-        return dsn
+        return make_conninfo(self.dsn, dbname=name)
 
     def drop(self, dsn: str) -> None:
         """Drop a database, whoever is still connected to it."""

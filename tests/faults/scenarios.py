@@ -342,6 +342,8 @@ def midnight_in_flight(fresh: Fresh) -> list[str]:
         def open_tuesday(_arrival: Arrival) -> Conduct:
             here.sink.rule = lambda _: Conduct.ACCEPT
             here.drain(TUESDAY)
+            here.note_audit()
+            here.drain(TUESDAY)  # looks again at the day that is still open
             return Conduct.ACCEPT
 
         here.sink.rule = open_tuesday

@@ -22,7 +22,7 @@ SAYS = {
     "archive_on_its_own": "audit: every planned message has its envelope",
     "check_then_write_quota": "quota: 40 left on 2024-01-15, 20 may",
     "claim_in_one_statement": "sent after it was stopped",
-    "drop_queue_at_midnight": "lost: never settled",
+    "drop_queue_at_midnight": "audit: every planned message has its envelope",
     "finish_before_send": "lost: sent says the ledger, and the sink never saw",
     "no_fence": "repeated",
     "retry_on_unknown": "repeated",

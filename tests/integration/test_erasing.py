@@ -93,6 +93,8 @@ def test_an_erased_lead_leaves_no_trace_in_any_table(
     # Nothing else went: the ledger is as long as it was, and envelopes moved to their archives.
     after = {name: len(rows) for name, rows in everything(conn)}
     assert after["hyperdrip.message"] == before["hyperdrip.message"]
+    added = after.pop("hyperdrip.receipt") - before.pop("hyperdrip.receipt")
+    assert added == 1
     assert sum(after.values()) == sum(before.values()) - 1
     erased = one.require_lead(lead.key)
     assert (erased.name, erased.email) == ("erased", f"erased-{lead.id}@invalid")

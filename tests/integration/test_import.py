@@ -198,6 +198,7 @@ def test_mended_rows_come_in_and_the_same_file_adds_nothing(
         **before,
         "hyperdrip.lead_import": 2,
         "hyperdrip.lead_import_id_seq": 2,
+        "hyperdrip.receipt": before["hyperdrip.receipt"] + 1,
     }
 
     # What a person mends: an address, phones, a name, and the phone of a desk that several share.
