@@ -1,6 +1,7 @@
 """Fixtures for every test: a database of its own, and nothing of the caller's environment."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,12 @@ def _place(config: pytest.Config) -> Place:
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker of pytest-xdist where the server is."""
     node.workerinput["place"] = _place(node.config).shared()
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C as a terminal gives it, also in the background, where a shell has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

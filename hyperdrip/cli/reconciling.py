@@ -117,6 +117,11 @@ def reconcile(
         )
     else:
         print_line(_describe(result, "would be" if dry_run else "were", resend=resend))
+    others = len(set(keys or ())) - result.messages - len(result.left_out)
+    if is_change and others > 0:
+        run.note(
+            f"{others} of the messages in {from_file} are not to be settled, and stay as they are"
+        )
     if resend:
         for (lead_id, _, left), why in list(result.left_out.items())[:10]:
             run.note(f"left out: message {left} of lead_{lead_id}: {why}")

@@ -1,5 +1,8 @@
 """`hyperdrip reconcile`: what it says, and what it refuses."""
 
+from typing import Any
+
+import psycopg
 import pytest
 
 from tests.acceptance.commands import Commands
@@ -9,11 +12,11 @@ pytestmark = pytest.mark.usefixtures("within_this_process")
 
 
 @pytest.fixture
-def unknown(commands: Commands, conn: object) -> Commands:
+def unknown(commands: Commands, conn: psycopg.Connection[Any]) -> Commands:
     """Two leads whose only message went through the console."""
-    add_leads(conn, 2, messages=1)  # type: ignore[arg-type]
+    add_leads(conn, 2, messages=1)
     commands.run("worker", "--drain", "--message-delay", "0")
-    conn.execute("update hyperdrip.message set state = 'unknown'")  # type: ignore[attr-defined]
+    conn.execute("update hyperdrip.message set state = 'unknown'")
     return commands
 
 
@@ -25,9 +28,10 @@ def test_it_says_how_many_there_are_and_asks_before_it_does_anything(unknown: Co
 
 
 def test_one_message_a_list_and_all_can_be_settled(unknown: Commands) -> None:
-    (unknown.folder / "seen.txt").write_text("# from the provider\nlead_2-1-1\n")
+    (unknown.folder / "seen.txt").write_text("# from the provider\nlead_2-1-1\nlead_9-1-1\n")
     said = unknown.run("reconcile", "--from", "seen.txt", "--sent", "--yes")
     assert said.out == "1 messages of 1 leads were marked as sent\n"
+    assert said.err == "1 of the messages in seen.txt are not to be settled, and stay as they are\n"
     dry = unknown.json("reconcile", "lead_1", "1", "--resend", "--dry-run")
     assert (dry["messages"], dry["dryRun"], dry["firstDay"]) == (1, True, "2024-01-15")
     unknown.run("reconcile", "--all", "--resend", "--yes")

@@ -7,6 +7,7 @@ milliseconds and not half a second.
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from psycopg.conninfo import make_conninfo
 
 from hyperdrip import Hyperdrip
 from hyperdrip.clock import Clock
+from hyperdrip.errors import HyperdripError
 from hyperdrip.signals import Stop, stop_on_signals
 from tests.factories import MORNING, instant, make_settings
 from tests.faults.sink import SinkSender
@@ -75,12 +77,16 @@ def work(job: Job) -> None:
     """The whole life of a worker process."""
     stop = Stop()
     dsn = make_conninfo(job.dsn, application_name=f"worker-{os.getpid()}")
-    with stop_on_signals(stop):
-        drip = Hyperdrip(dsn, make_settings(dsn, **job.settings))
-        drip.clock = PacedClock(job.pace)
-        sender = SinkSender(job.sink, wave_size=job.wave_size)
-        drip.run_worker(is_drain=job.is_drain, sender=sender, stop=stop)
-        drip.close()
+    try:
+        with stop_on_signals(stop):
+            drip = Hyperdrip(dsn, make_settings(dsn, **job.settings))
+            drip.clock = PacedClock(job.pace)
+            sender = SinkSender(job.sink, wave_size=job.wave_size)
+            drip.run_worker(is_drain=job.is_drain, sender=sender, stop=stop)
+            drip.close()
+    except HyperdripError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 class Worker:

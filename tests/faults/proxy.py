@@ -76,6 +76,7 @@ class Proxy:
         )
 
     def close(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self._server.close()
 
     def _accept(self) -> None:

@@ -75,6 +75,7 @@ class Sink:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self._server.close()
         os.close(self._log)
 
@@ -95,17 +96,13 @@ class Sink:
             threading.Thread(target=self._serve, args=(conn,), daemon=True).start()
 
     def _serve(self, conn: socket.socket) -> None:
-        with conn, conn.makefile("rwb") as lines:
-            try:
-                for line in lines:
-                    key, day, pid = line.decode().split()
-                    answer = self._take(Arrival(key, date.fromisoformat(day), int(pid)))
-                    if answer is None:
-                        return
-                    lines.write(answer)
-                    lines.flush()
-            except OSError:
-                return
+        with suppress(OSError), conn, conn.makefile("rb") as lines:  # a killed worker hangs up
+            for line in lines:
+                key, day, pid = line.decode().split()
+                answer = self._take(Arrival(key, date.fromisoformat(day), int(pid)))
+                if answer is None:
+                    return
+                conn.sendall(answer)
 
     def _take(self, arrival: Arrival) -> bytes | None:
         """Answer a message, or None to hang up."""

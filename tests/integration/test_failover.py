@@ -14,8 +14,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hyperdrip import Hyperdrip, db, fence
 from hyperdrip.errors import DatabaseUnavailable
+from tests.cluster import Cluster, free_port, primary_and_standby
 from tests.factories import MORNING, make_settings
-from tests.standby import Cluster, _free_port, primary_and_standby
 
 PASSWORD = "pa55-never-shown"
 
@@ -162,7 +162,7 @@ def test_of_several_hosts_a_writer_wants_the_primary(
 
 
 def test_when_no_host_answers_each_is_named_and_no_password() -> None:
-    ports = _free_port(), _free_port()
+    ports = free_port(), free_port()
     dsn = f"postgresql://u:{PASSWORD}@127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}/db"
     with pytest.raises(DatabaseUnavailable) as raised:
         db.connect(dsn)

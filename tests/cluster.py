@@ -4,8 +4,8 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Cluster:
         if small_disk_mb and os.geteuid() == 0:
             mount = ["mount", "-t", "tmpfs", "-o", f"size={small_disk_mb}m,mode=711", "tmpfs"]
             is_small = subprocess.run([*mount, folder], check=False).returncode == 0
-        cluster = cls(folder, _free_port(), is_small)
+        cluster = cls(folder, free_port(), is_small)
         cluster.data.mkdir(mode=0o700)
         if os.geteuid() == 0:
             embedded._ensure_system_user()
@@ -97,12 +97,12 @@ class Cluster:
         log = self.folder / "log"
         return self._try("pg_ctl", "-D", self.data, "-l", log, "-o", options, "-w", "-s", "start")
 
-    def stop(self, mode: str = "fast") -> None:
-        """Stop: `immediate` is a crash."""
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop: `immediate` is a crash, `fast` is not."""
         self._try("pg_ctl", "-D", self.data, "-m", mode, "-w", "-s", "stop")
 
     def remove(self) -> None:
-        self.stop("immediate")
+        self.stop()
         if self.is_small:
             subprocess.run(["umount", "-l", self.folder], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -141,10 +141,12 @@ class Cluster:
 
     def _try(self, program: str | Path, *arguments: str | Path) -> bool:
         as_user: dict[str, Any] = {}
+        package = embedded._wheel_folder()
         if os.geteuid() == 0:
+            package = embedded._reachable(package, self.folder.parent)
             user = embedded.SYSTEM_USER
             as_user = {"user": user, "group": user, "extra_groups": []}
-        bin_folder = embedded._wheel_folder() / "pginstall18" / "bin"
+        bin_folder = package / "pginstall18" / "bin"
         done = subprocess.run(
             [bin_folder / program, *arguments],
             check=False,
@@ -174,6 +176,18 @@ def many(clusters: Sequence[Cluster], database: str) -> str:
     )
 
 
-def _free_port() -> int:
+@contextmanager
+def primary_and_standby(folder: Path) -> Iterator[tuple[Cluster, Cluster]]:
+    """Two servers, gone at the end."""
+    with ExitStack() as stack:
+        primary = Cluster.make(folder / "a")
+        stack.callback(primary.remove)
+        standby = primary.make_standby(folder / "b")
+        stack.callback(standby.remove)
+        yield primary, standby
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
