@@ -1,0 +1,128 @@
+"""Waves that take long, with several messages in flight: the lease, and a lost server."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import psycopg
+import pytest
+
+from hyperdrip import queue
+from hyperdrip.dispatch import PAUSE_CHECK_SECONDS
+from hyperdrip.models import Claim
+from hyperdrip.senders import Outcome, Sent
+from tests.factories import add_leads, assert_audit_ok, count_states, drain, wait_until
+
+QUEUE = "test-drip-messages-2024-01-15"
+
+Answers = Iterator[tuple[Claim, Outcome] | None]
+Act = Callable[[Sequence[Claim], Callable[[Claim], bool]], Answers]
+
+
+class ActingSender:
+    """Does `act` with its first wave and sends what follows plainly. What is unknown is held."""
+
+    name = "acting"
+    wave_size = 500
+    is_quiet = True
+
+    def __init__(self, act: Act) -> None:
+        self.act: Act | None = act
+        self.handed_over: list[str] = []
+        self.waves = 0
+
+    def send_wave(self, claims: Sequence[Claim], may_send: Callable[[Claim], bool]) -> Answers:
+        def noting(claim: Claim) -> bool:
+            is_free = may_send(claim)
+            self.handed_over += [claim.message_key] if is_free else []
+            return is_free
+
+        self.waves += 1
+        act, self.act = self.act, None
+        if act is not None:
+            yield from act(claims, noting)
+            return
+        for claim in claims:
+            if not noting(claim):
+                return
+            yield claim, Sent()
+
+
+def pass_by(seconds: float) -> None:
+    """Let time pass by the clock that leases go by."""
+    ends = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > ends)
+
+
+@pytest.fixture
+def cut_lines(conn: psycopg.Connection[Any]) -> Callable[[], None]:
+    """Cut the lines of everybody else who works on this database."""
+
+    def cut() -> None:
+        conn.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
+
+    return cut
+
+
+def assert_all_sent_once(conn: psycopg.Connection[Any], sender: ActingSender) -> None:
+    assert len(sender.handed_over) == len(set(sender.handed_over)) == 3
+    assert count_states(conn) == {"sent": 3}
+    assert_audit_ok(conn)
+
+
+def test_a_sender_that_only_waits_keeps_its_lease(dsn: str, conn: psycopg.Connection[Any]) -> None:
+    add_leads(conn, 3, messages=1)
+
+    def act(claims: Sequence[Claim], may_send: Callable[[Claim], bool]) -> Answers:
+        assert may_send(claims[0])
+        for _ in range(5):  # longer than the lease, all in all
+            pass_by(0.4)
+            yield None
+            assert (queue.seconds_to_next(conn, QUEUE) or 0) > 0
+        yield claims[0], Sent()
+        for claim in claims[1:]:
+            assert may_send(claim)
+            yield claim, Sent()
+
+    sender = ActingSender(act)
+    summary = drain(dsn, sender, vt_seconds=1)
+    assert (summary.sent, sender.waves) == (3, 1)
+    assert_all_sent_once(conn, sender)
+
+
+def test_a_server_lost_while_answers_are_awaited_leaves_nothing_unknown(
+    dsn: str, conn: psycopg.Connection[Any], cut_lines: Callable[[], None]
+) -> None:
+    add_leads(conn, 3, messages=1)
+
+    def act(claims: Sequence[Claim], may_send: Callable[[Claim], bool]) -> Answers:
+        for claim in claims:
+            assert may_send(claim)
+        pass_by(0.7)
+        cut_lines()
+        for claim in claims:  # with the first, the lease would be extended
+            yield claim, Sent()
+
+    sender = ActingSender(act)
+    assert drain(dsn, sender, vt_seconds=2).sent == 3
+    assert_all_sent_once(conn, sender)
+
+
+def test_a_server_lost_before_a_hand_over_stops_the_wave_and_not_its_answers(
+    dsn: str, conn: psycopg.Connection[Any], cut_lines: Callable[[], None]
+) -> None:
+    add_leads(conn, 3, messages=1)
+
+    def act(claims: Sequence[Claim], may_send: Callable[[Claim], bool]) -> Answers:
+        assert may_send(claims[0])
+        pass_by(PAUSE_CHECK_SECONDS * 1.5)
+        cut_lines()
+        assert not may_send(claims[1])
+        yield claims[0], Sent()
+
+    sender = ActingSender(act)
+    assert drain(dsn, sender).sent == 3
+    assert_all_sent_once(conn, sender)
