@@ -127,7 +127,7 @@ def _drop(
         queue.lock(conn, name)
         found = _judge(conn, name, day)
         if isinstance(found, Dropped):
-            queue.drop(conn, name)
+            queue.drop_over(conn, name)
         return found
 
     try:

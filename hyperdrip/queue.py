@@ -85,9 +85,12 @@ def list_missing(conn: psycopg.Connection, names: Iterable[str]) -> list[str]:
 
 
 def create(conn: psycopg.Connection, name: str) -> None:
-    """Create a queue if it is not there, in a short transaction of its own (`pgmq.create`)."""
+    """Create a queue if it is not there, in a short transaction of its own (`pgmq.create`).
+
+    Through the function that works as the owner and grants what it has made.
+    """
     with conn.transaction():
-        conn.execute("select pgmq.create(queue_name => %(name)s::text)", {"name": name})
+        conn.execute("select hyperdrip.create_queue(%(name)s::text)", {"name": name})
 
 
 def lock(conn: psycopg.Connection, name: str) -> None:
@@ -106,6 +109,11 @@ def lock(conn: psycopg.Connection, name: str) -> None:
                 table=sql.Identifier(table)
             )
         )
+
+
+def drop_over(conn: psycopg.Connection, name: str) -> None:
+    """Drop a queue without an open message, and its archive, as the owner (`pgmq.drop_queue`)."""
+    conn.execute("select hyperdrip.drop_queue(%(name)s::text)", {"name": name})
 
 
 def drop(conn: psycopg.Connection, name: str) -> None:

@@ -25,6 +25,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from hyperdrip import embedded, fence, migrations
+from tests import roles
 from tests.pooler import MISSING, Pooler, find_pgbouncer, pooled
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Place:
             with closing(psycopg.connect(self.dsn, autocommit=True)) as conn:
                 for name in _list_databases(conn, self.word):
                     _drop(conn, name)
+                roles.drop(conn, self.word)
         else:
             embedded.stop(self.home, ENVIRONMENT)
         shutil.rmtree(self.home)
@@ -153,10 +155,10 @@ class Server:
     ) -> str:
         """Make a database, migrated with a daily maximum of 100 or empty; returns its DSN.
 
-        Through the pooler if there is one.
+        Through the pooler if there is one. One that is migrated is granted to the run's roles.
         """
         template = self._template(environment, time_zone) if is_migrated else "template0"
-        dsn = self._copy(template)
+        dsn = self._copy(template, word="" if is_migrated else "empty_")
         if is_migrated:  # a copy of the template would send nothing
             with closing(psycopg.connect(dsn, autocommit=True)) as made:
                 fence.unlock(made, fence.read_fence(made))
@@ -166,9 +168,9 @@ class Server:
         """The address of a database of ours on the server itself."""
         return make_conninfo(self.dsn, dbname=conninfo_to_dict(dsn)["dbname"])
 
-    def _copy(self, template: str) -> str:
+    def _copy(self, template: str, *, word: str = "") -> str:
         """Make a database from another; returns its DSN on the server itself."""
-        name = f"{self.word}_{secrets.token_hex(6)}"
+        name = f"{self.word}_{word}{secrets.token_hex(6)}"
         with closing(self.connect()) as conn:
             conn.execute(
                 sql.SQL("create database {} template {}").format(
@@ -201,6 +203,7 @@ class Server:
                 migrations.migrate(
                     made, environment=environment, time_zone=time_zone, daily_max=100
                 )
+                roles.make(made, self.word)
             with closing(self.connect()) as other:
                 other.execute(
                     sql.SQL("alter database {} rename to {}").format(

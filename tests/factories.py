@@ -21,6 +21,7 @@ from hyperdrip.senders.null import NullSender
 from hyperdrip.settings import Settings, parse
 from hyperdrip.signals import Stop
 from hyperdrip.worker import Options, Worker
+from tests.roles import under
 
 MORNING = "2024-01-15T09:00:00Z"
 MONDAY = date(2024, 1, 15)
@@ -154,9 +155,12 @@ def make_worker(
     on_unknown: str = "",
     max_attempts: int = 5,
 ) -> Worker:
-    """A worker on a connection of its own. With chance 1 a backoff is longer than a lease."""
+    """A worker on a connection of its own, with its role's rights alone.
+
+    With chance 1 a backoff is longer than a lease.
+    """
     return Worker(
-        connect or (lambda: db.connect(dsn)),
+        connect or (lambda: db.connect(under(dsn, "worker"))),
         sender or NullSender(),
         options=Options(
             poll_interval_ms=50,

@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
         psql
     )
     command(db, "stop", example="hyperdrip db stop")(stop)
+    command(db, "roles", example="hyperdrip db roles --apply")(show_roles)
     command(db, "unlock", example="hyperdrip db unlock")(unlock)
     command(db, "reset", example="hyperdrip db reset --confirm hyperdrip")(reset)
 
@@ -76,6 +77,35 @@ def stop(run: Invocation) -> None:
 
     has_stopped = embedded.stop(settings.hyperdrip_home, settings.hyperdrip_env)
     print_line("Stopped" if has_stopped else "The embedded server does not run")
+
+
+def show_roles(
+    run: Invocation,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Make and grant them, instead of printing how.")
+    ] = False,
+    prefix: Annotated[
+        str, typer.Option("--prefix", help="What their names begin with.")
+    ] = "hyperdrip",
+    json: Json = False,
+) -> None:
+    """Print the SQL of three roles: one plans, one sends, one only reads; --apply runs it.
+
+    Each holds no more rights than it needs, and none can log in: grant them to users who can.
+    """
+    from hyperdrip.roles import Roles
+
+    roles = Roles.of_prefix(prefix)
+    with run.open() as drip:
+        script = drip.roles_script(roles)
+        if apply:
+            drip.apply_roles(roles)
+    if json:
+        print_json({**vars(roles), "applied": apply, "script": script})
+    elif apply:
+        print_line(f"Made and granted: {', '.join(vars(roles).values())}")
+    else:
+        print_line(script)
 
 
 def unlock(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hyperdrip import fence, maintenance, migrations
+from hyperdrip import fence, maintenance, migrations, roles
 from hyperdrip.client.base import Base
 from hyperdrip.db import query
 
@@ -25,6 +25,8 @@ class DatabaseMethods(Base):
                 time_zone=self.settings.timezone,
                 daily_max=self.settings.daily_max,
             )
+            if applied:
+                roles.apply_again(conn, roles.read_roles(conn))
             self._check()
             return applied
 
@@ -55,6 +57,17 @@ class DatabaseMethods(Base):
         with self._session() as conn:
             fence.unlock(conn, seen)
 
+    def roles_script(self, names: roles.Roles) -> str:
+        """The SQL that makes three roles and grants each what it needs here, and no more."""
+        with self._session() as conn:
+            return roles.script(conn, names)
+
+    def apply_roles(self, names: roles.Roles) -> None:
+        """Make the roles and grant them what they need. Raises: DatabaseError if not allowed."""
+        self._refuse_borrowed("apply_roles")
+        with self._session() as conn:
+            roles.apply(conn, names)
+
     def run_psql(self, arguments: Sequence[str]) -> int:
         """Run psql on the database, at the caller's terminal; returns its exit code."""
         self._refuse_borrowed("run_psql")
@@ -70,5 +83,8 @@ class DatabaseMethods(Base):
         self._refuse_borrowed("reset")
         with self._session() as conn:
             self._check_agreement()
+            known = roles.read_roles(conn)
             maintenance.drop_everything(conn)
         self.migrate()
+        with self._session() as conn:
+            roles.apply_again(conn, known)

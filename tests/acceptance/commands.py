@@ -21,6 +21,7 @@ import psycopg
 
 from hyperdrip.cli import main
 from tests.factories import MORNING
+from tests.roles import kind_of, under
 
 HYPERDRIP = Path(sys.executable).with_name("hyperdrip")
 DEADLINE_SECONDS = 60.0
@@ -115,8 +116,11 @@ class Commands:
         commands.is_within = True
         return commands
 
-    def environment(self, **settings: object) -> dict[str, str]:
-        """The whole environment of a command. A setting that is None is left out."""
+    def environment(self, *arguments: str, **settings: object) -> dict[str, str]:
+        """The whole environment of a command. A setting that is None is left out.
+
+        It works with the rights of its role alone (tests/roles.py).
+        """
         own = {
             "PATH": _path(),
             "HOME": str(self.folder),
@@ -125,6 +129,9 @@ class Commands:
             **self.settings,
             **settings,
         }
+        kind = kind_of(arguments)
+        if kind and own.get("DATABASE_URL"):
+            own["DATABASE_URL"] = under(str(own["DATABASE_URL"]), kind)
         return {name: str(value) for name, value in own.items() if value is not None}
 
     def run(
@@ -136,7 +143,7 @@ class Commands:
         **settings: object,
     ) -> Ended:
         """Run a command to its end; its exit code has to be `code`."""
-        environment = self.environment(**settings)
+        environment = self.environment(*arguments, **settings)
         if self.is_within and program is None:
             ended = _call_main(arguments, environment, cwd or self.folder)
         else:
@@ -178,7 +185,7 @@ class Commands:
         with out_file.open("wb") as out, err_file.open("wb") as err:
             process = subprocess.Popen(
                 [*program, *arguments],
-                env=self.environment(**settings),
+                env=self.environment(*arguments, **settings),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -31,7 +31,13 @@ def test_migrate_makes_an_empty_database_usable_and_status_says_what_is_there(
     )
     before = commands.within.json("db", "status")
     assert before["applied"] == []
-    assert before["pending"] == ["0001_schema", "0002_import", "0003_add_lead", "0004_receipt"]
+    assert before["pending"] == [
+        "0001_schema",
+        "0002_import",
+        "0003_add_lead",
+        "0004_receipt",
+        "0005_roles",
+    ]
     assert before["environment"] is None
 
     at_once = [threading.Thread(target=commands.run, args=("db", "migrate")) for _ in range(3)]

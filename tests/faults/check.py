@@ -3,7 +3,7 @@
 One function for the real code and for the broken variants alike. It says in words what is wrong.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -37,12 +37,13 @@ class Allowed:
 
 @dataclass(frozen=True)
 class Row:
-    """A ledger row, with the pid of the worker that had it last."""
+    """A ledger row, with the pid of the worker that had it last and what was said of it."""
 
     key: str
     state: str
     day: date | None
     pid: int | None
+    error: str | None
 
 
 def find_violations(
@@ -71,7 +72,7 @@ def read_ledger(conn: psycopg.Connection[Any]) -> list[Row]:
     """The whole ledger, by message."""
     rows = conn.execute(
         "select format('lead_%s-%s-%s', message.lead_id, message.run, message.number),"
-        " message.state, message.day, worker.pid"
+        " message.state, message.day, worker.pid, message.error"
         " from hyperdrip.message left join hyperdrip.worker on message.worker = worker.id"
         " order by message.lead_id, message.run, message.number"
     )
@@ -115,11 +116,15 @@ def _find_over_quota(arrivals: Sequence[Arrival], allowed: Allowed) -> list[str]
 
 def _find_dishonest(rows: Sequence[Row], allowed: Allowed) -> list[str]:
     """Unknown only where a fault hit, and no more than it can have hit."""
-    unknown = Counter(row.pid for row in rows if row.state == "unknown")
+    unknown = defaultdict(list)
+    for row in rows:
+        if row.state == "unknown":
+            unknown[row.pid or 0].append(row)
     return [
-        f"unknown: {count} of worker {pid}, at most {allowed.unknown.get(pid or 0, 0)} were hit"
-        for pid, count in unknown.items()
-        if count > allowed.unknown.get(pid or 0, 0)
+        f"unknown: {len(those)} of worker {pid}, at most {allowed.unknown.get(pid, 0)} were hit:"
+        f" {those[0].key} {those[0].error}"
+        for pid, those in unknown.items()
+        if len(those) > allowed.unknown.get(pid, 0)
     ]
 
 

@@ -26,6 +26,7 @@ from hyperdrip.errors import HyperdripError
 from hyperdrip.signals import Stop, stop_on_signals
 from tests.factories import MORNING, instant, make_settings
 from tests.faults.sink import SinkSender
+from tests.roles import under
 
 END_SECONDS = 60.0
 
@@ -76,7 +77,7 @@ class Job:
 def work(job: Job) -> None:
     """The whole life of a worker process."""
     stop = Stop()
-    dsn = make_conninfo(job.dsn, application_name=f"worker-{os.getpid()}")
+    dsn = make_conninfo(under(job.dsn, "worker"), application_name=f"worker-{os.getpid()}")
     try:
         with stop_on_signals(stop):
             drip = Hyperdrip(dsn, make_settings(dsn, **job.settings))

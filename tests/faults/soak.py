@@ -7,13 +7,14 @@ left is sent, and the same check as everywhere says what is wrong. Exit code 1 i
 
 import argparse
 import random
+import re
 import shutil
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,11 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from hyperdrip import ledger, migrations, queue, reconciling, standing
 from hyperdrip.db import connect
 from hyperdrip.errors import HyperdripError
 from hyperdrip.reconciling import Which
+from tests import roles
 from tests.cluster import Cluster, many
 from tests.factories import SetClock, add_leads, make_worker, show_all
 from tests.faults.check import Allowed, find_broken_tables, find_violations, read_ledger
@@ -73,7 +76,7 @@ class Soak:
     faults: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
     unknown: Counter[int] = field(default_factory=Counter)
-    terminated: set[int] = field(default_factory=set)
+    history: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     recovery_seconds: list[float] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     days: int = 0
@@ -90,11 +93,13 @@ class Soak:
             migrations.migrate(
                 conn, environment="test", time_zone=ZONE, daily_max=self.plan.daily_max
             )
+            roles.make(conn, DATABASE)
         if self.plan.is_faulty and self.plan.with_servers:
             self._follow()
         self.sink = Sink(self.folder, self.answer)
         self.proxy = Proxy(self.primary.dsn(DATABASE), self.fate)
         self.guard = threading.Lock()
+        self.began = time.monotonic()
         self.pending: list[Conduct] = []
         self.swallowing = 0
         self.workers: list[Worker] = []
@@ -110,6 +115,9 @@ class Soak:
     def connect(self) -> psycopg.Connection[Any]:
         return connect(self.primary.dsn(DATABASE))
 
+    def connect_as_planner(self) -> psycopg.Connection[Any]:
+        return connect(_as_user(self.primary.dsn(DATABASE), "planner"))
+
     def answer(self, arrival: Arrival) -> Conduct:
         """What the sink does with a message: nearly always it takes it."""
         with self.guard:
@@ -117,6 +125,7 @@ class Soak:
                 conduct = self.pending.pop()
                 self.unknown[arrival.pid] += 1
                 self.hits[conduct.name.lower()] += 1
+                self.tell(arrival.pid, conduct.name.lower())
                 return conduct
             if self.plan.is_faulty and self.chance.random() < REFUSED:
                 return Conduct.REFUSE
@@ -128,6 +137,7 @@ class Soak:
             if self.swallowing and step.pid and step.is_commit:
                 self.swallowing -= 1
                 self.hits["reply to COMMIT lost"] += 1
+                self.tell(step.pid, "reply to COMMIT lost")
                 return Fate.SWALLOW
         return Fate.PASS
 
@@ -141,7 +151,7 @@ class Soak:
         }
         return Worker(
             Job(
-                through,
+                _as_user(through, "worker"),
                 self.sink.path,
                 pace=self.pace,
                 wave_size=self.plan.wave_size,
@@ -180,10 +190,16 @@ class Soak:
         kinds = [self.crash, self.fail_over, self.fill_disk]
         kinds[number % len(kinds)]()
 
-    def note(self, what: str, hit: int) -> None:
+    def note(self, what: str, hit: int, *workers: Worker) -> None:
+        """Count a fault, and those that it hit; and write down which workers it was done to."""
         with self.guard:
             self.faults[what] += 1
             self.hits[what] += 1 if hit else 0
+        for worker in workers:
+            self.tell(worker.pid, what)
+
+    def tell(self, pid: int, what: str) -> None:
+        self.history[pid].append(f"{time.monotonic() - self.began:.1f} s {what}")
 
     def excuse(self, worker: Worker) -> None:
         with self.guard:
@@ -195,7 +211,7 @@ class Soak:
         worker.process.join(10)
         self.excuse(worker)
         hit = self.in_flight(worker.pid)
-        self.note("SIGKILL", hit)
+        self.note("SIGKILL", hit, worker)
         if hit:
             threading.Thread(target=self._time_recovery, args=(worker.pid,), daemon=True).start()
 
@@ -210,15 +226,13 @@ class Soak:
         worker = self.chance.choice(self.workers)
         hit = self.in_flight(worker.pid)
         worker.signal(signal.SIGTERM)
-        with self.guard:
-            self.terminated.add(worker.pid)
-        self.note("SIGTERM", hit)
+        self.note("SIGTERM", hit, worker)
 
     def stop(self) -> None:
         worker = self.chance.choice(self.workers)
         worker.signal(signal.SIGSTOP)
         self.excuse(worker)
-        self.note("SIGSTOP past the visibility timeout", self.in_flight(worker.pid))
+        self.note("SIGSTOP past the visibility timeout", self.in_flight(worker.pid), worker)
         late = self.plan.vt_seconds + 2.0
         threading.Timer(late, lambda: worker.signal(signal.SIGCONT)).start()
 
@@ -226,12 +240,12 @@ class Soak:
         worker = self.chance.choice(self.workers)
         hit = self.in_flight(worker.pid)
         self._terminate(f"worker-{worker.pid}")
-        self.note("pg_terminate_backend", hit)
+        self.note("pg_terminate_backend", hit, worker)
 
     def storm(self) -> None:
         hit = self.in_flight()
         self._terminate("worker-%")
-        self.note("pg_terminate_backend of all", hit)
+        self.note("pg_terminate_backend of all", hit, *self.workers)
 
     def _terminate(self, name: str) -> None:
         with suppress(*LOST), self.connect() as conn:
@@ -270,7 +284,7 @@ class Soak:
         for worker in self.workers:
             self.excuse(worker)
         do()
-        self.note(what, hit)
+        self.note(what, hit, *self.workers)
 
     def _start_again(self) -> None:
         while True:
@@ -310,7 +324,11 @@ class Soak:
         planners = [
             threading.Thread(
                 target=plan_at_random,
-                args=(self.connect, self.pace, random.Random(f"{self.plan.seed}/{number}")),
+                args=(
+                    self.connect_as_planner,
+                    self.pace,
+                    random.Random(f"{self.plan.seed}/{number}"),
+                ),
                 kwargs={"is_over": self.is_over},
                 daemon=True,
             )
@@ -399,6 +417,11 @@ class Soak:
         reconciling.send_again(conn, clock, Which(keys=tuple(again)), with_email=True)
 
 
+def _as_user(dsn: str, kind: str) -> str:
+    """Workers and planners hold the rights of their roles alone."""
+    return make_conninfo(dsn, user=roles.user_of(DATABASE, kind), password=DATABASE)
+
+
 def _deadlocks(cluster: Cluster) -> list[str]:
     count = cluster.log.count("deadlock detected")
     return [f"deadlocks in the server's log: {count}"] if count else []
@@ -452,6 +475,8 @@ def main() -> int:
             print(f"{name:<45} {value}")
         for words in broken:
             print(f"BROKEN {words}")
+            for pid in re.findall(r"of worker ([0-9]+)", words):
+                print(f"  {'; '.join(soak.history[int(pid)]) or 'nothing was done to it'}")
         return 1 if broken else 0
     finally:
         soak._end_workers()

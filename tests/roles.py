@@ -1,0 +1,89 @@
+"""Users of the three roles, as which the tests' commands and workers connect.
+
+Whatever a command or a worker of the tests does, it does with the rights of its role alone. Set-ups
+and looks behind the curtain keep the administrator's connection.
+"""
+
+import re
+from contextlib import closing
+from functools import cache
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from hyperdrip import roles
+from hyperdrip.roles import Roles
+
+KINDS = tuple(vars(Roles.of_prefix("any")))
+_MIGRATED = re.compile(r"(hyperdrip_[0-9a-f]{8})_[0-9a-f]{12}")
+
+# The first words of commands that only read, or only send. `db` is the owner's, the rest plans.
+READS = {
+    ("audit",), ("explain",), ("leads", "export"), ("leads", "list"), ("leads", "search"),
+    ("leads", "show"), ("messages",), ("plan",), ("queues", "peek"), ("queues", "show"),
+    ("quota", "show"), ("quota", "today"), ("status",),
+}  # fmt: skip
+SENDS = {("worker",), ("rollover",)}
+
+
+def make(conn: psycopg.Connection[Any], word: str) -> None:
+    """Make the roles of a run if they are not there, with a user each, and grant them a database.
+
+    Does nothing where this may not be done.
+    """
+    allowed = conn.execute(
+        "select 1 from pg_roles where rolname = current_user and (rolsuper or rolcreaterole)"
+    ).fetchone()
+    if allowed is None:
+        return
+    own = Roles.of_prefix(word)
+    roles.apply(conn, own)
+    for kind, role in vars(own).items():
+        if not _exists(conn, user_of(word, kind)):
+            conn.execute(
+                sql.SQL("create role {} login password {} in role {}").format(
+                    sql.Identifier(user_of(word, kind)), sql.Literal(word), sql.Identifier(role)
+                )
+            )
+
+
+def drop(conn: psycopg.Connection[Any], word: str) -> None:
+    """Drop the users and roles of a run; its databases are gone already."""
+    for kind, role in vars(Roles.of_prefix(word)).items():
+        for name in (user_of(word, kind), role):
+            conn.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(name)))
+
+
+def user_of(word: str, kind: str) -> str:
+    """The name of a run's user."""
+    return f"{word}_{kind}_user"
+
+
+def under(dsn: str, kind: str) -> str:
+    """The same database as its user of a role; as it is, if it is none that has them."""
+    match = _MIGRATED.fullmatch(str(conninfo_to_dict(dsn).get("dbname")))
+    if match is None or not _has_users(dsn, match[1]):
+        return dsn
+    return make_conninfo(dsn, user=user_of(match[1], kind), password=match[1])
+
+
+def kind_of(arguments: tuple[str, ...]) -> str | None:
+    """The role under which a command has to work; None: the owner's own."""
+    words = tuple(word for word in arguments if not word.startswith("-"))
+    if not words or words[0] == "db":
+        return None
+    if words[:1] in SENDS:
+        return "worker"
+    return "reader" if words[:1] in READS or words[:2] in READS else "planner"
+
+
+@cache
+def _has_users(dsn: str, word: str) -> bool:
+    with closing(psycopg.connect(dsn)) as conn:
+        return _exists(conn, user_of(word, "worker"))
+
+
+def _exists(conn: psycopg.Connection[Any], name: str) -> bool:
+    return conn.execute("select 1 from pg_roles where rolname = %s", [name]).fetchone() is not None
