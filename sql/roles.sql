@@ -19,6 +19,7 @@ grant select on
 hyperdrip.campaign, hyperdrip.campaign_step, hyperdrip.message, hyperdrip.quota_day, hyperdrip.receipt,
 hyperdrip.schema_migration, hyperdrip.suppression, hyperdrip.worker
 to %(planner)s, %(worker)s, %(reader)s;
+grant execute on function hyperdrip.suppression_keys(text) to %(planner)s, %(worker)s, %(reader)s;
 
 -- A reader sees all but the key of the hashed addresses, and rows of files that are being imported.
 grant select on hyperdrip.lead, hyperdrip.lead_import to %(reader)s;
@@ -48,8 +49,8 @@ grant execute on function hyperdrip.create_queue(text) to %(worker)s;
 -- nor migrates.
 grant select on hyperdrip.instance, hyperdrip.lead, hyperdrip.lead_import to %(planner)s;
 grant insert, update, delete on
-hyperdrip.campaign, hyperdrip.campaign_step, hyperdrip.import_batch, hyperdrip.lead, hyperdrip.lead_import,
-hyperdrip.message, hyperdrip.quota_day, hyperdrip.receipt, hyperdrip.suppression
+hyperdrip.campaign, hyperdrip.campaign_step, hyperdrip.lead, hyperdrip.lead_import, hyperdrip.message,
+hyperdrip.quota_day, hyperdrip.receipt, hyperdrip.suppression
 to %(planner)s;
 grant select, insert, update, delete on hyperdrip.import_batch, hyperdrip.import_row to %(planner)s;
 grant usage on sequence hyperdrip.lead_id_seq to %(planner)s;

@@ -11,13 +11,13 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from hyperdrip import roles
 from hyperdrip.roles import Roles
 
 KINDS = tuple(vars(Roles.of_prefix("any")))
-_MIGRATED = re.compile(r"(hyperdrip_[0-9a-f]{8})_[0-9a-f]{12}")
+_MIGRATED = re.compile(r"\b(hyperdrip_[0-9a-f]{8})_[0-9a-f]{12}\b")
 
 # The first words of commands that only read, or only send. `db` is the owner's, the rest plans.
 READS = {
@@ -62,9 +62,13 @@ def user_of(word: str, kind: str) -> str:
 
 
 def under(dsn: str, kind: str) -> str:
-    """The same database as its user of a role; as it is, if it is none that has them."""
-    match = _MIGRATED.fullmatch(str(conninfo_to_dict(dsn).get("dbname")))
-    if match is None or not _has_users(dsn, match[1]):
+    """The same database as its user of a role; as it is, if it has none or names one already."""
+    match = _MIGRATED.search(dsn)
+    if (
+        match is None
+        or f"{match[1]}_" in dsn.replace(match[0], "")
+        or not _has_users(dsn, match[1])
+    ):
         return dsn
     return make_conninfo(dsn, user=user_of(match[1], kind), password=match[1])
 

@@ -99,10 +99,6 @@ begin
 end
 $$;
 
-revoke execute on function
-hyperdrip.grant_queue(text), hyperdrip.create_queue(text), hyperdrip.drop_queue(text)
-from public;
-
 -- As before, through the function that grants what it creates.
 create or replace function hyperdrip.create_queues(environment text, days date[]) returns void
 language plpgsql volatile
@@ -131,3 +127,7 @@ $$;
 
 -- As the owner, so that nobody else has to read the key of the hashes.
 alter function hyperdrip.suppression_keys(text) security definer set search_path to pg_catalog, pg_temp;
+
+revoke execute on function
+hyperdrip.grant_queue(text), hyperdrip.create_queue(text), hyperdrip.drop_queue(text), hyperdrip.suppression_keys(text)
+from public;

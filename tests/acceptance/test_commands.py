@@ -17,6 +17,7 @@ COMMANDS = {
     "db migrate",
     "db psql",
     "db reset",
+    "db roles",
     "db status",
     "db stop",
     "db unlock",
