@@ -302,10 +302,11 @@ def list_reconcilable(
     sender: str | None,
     before: datetime | None,
     keys: Sequence[MessageKey] | None,
-) -> list[tuple[MessageKey, str | None]]:
-    """Unknown messages by lead, run and number, each with why it cannot be sent again, or None.
+) -> list[tuple[MessageKey, str | None, bool]]:
+    """Unknown messages by lead, run and number.
 
-    `with_console`: also those that the console sender marked as sent.
+    Each with why it cannot be sent again, or None, and whether its lead gets nothing more in that
+    run. `with_console`: also those that the console sender marked as sent.
     """
     rows = conn.execute(
         query("list_reconcilable"),
@@ -319,7 +320,7 @@ def list_reconcilable(
             **_keys(keys or ()),
         },
     ).fetchall()
-    return [((lead_id, run, number), hindrance) for lead_id, run, number, hindrance in rows]
+    return [((lead_id, run, number), *rest) for lead_id, run, number, *rest in rows]
 
 
 def mark_sent(conn: psycopg.Connection, keys: Sequence[MessageKey]) -> int:
@@ -329,12 +330,16 @@ def mark_sent(conn: psycopg.Connection, keys: Sequence[MessageKey]) -> int:
     return int(row[0])
 
 
-def send_again(conn: psycopg.Connection, keys: Sequence[MessageKey]) -> list[tuple[date, int]]:
-    """Make settled messages of locked leads planned ones without a day.
+def take_back_settled(
+    conn: psycopg.Connection, keys: Sequence[MessageKey], state: MessageState
+) -> list[tuple[date, int]]:
+    """Make settled messages of locked leads `planned` without a day, or `cancelled`.
 
     Returns how many had which day, by day.
     """
-    return conn.execute(query("send_again"), _keys(keys)).fetchall()
+    return conn.execute(
+        query("take_back_settled"), {**_keys(keys), "state": state.value}
+    ).fetchall()
 
 
 def lock_lease(conn: psycopg.Connection, claims: Sequence[Claim]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Reconciling: what is unknown is marked as sent, or sent again, by somebody who found out.
+"""Reconciling: what is unknown is marked as sent, sent again, or cancelled where nothing more goes.
 
 Nobody but the other side can know what became of an unknown message, so a person decides.
 """
@@ -12,7 +12,7 @@ import psycopg
 
 from hyperdrip import leads, ledger, quota
 from hyperdrip.clock import Clock
-from hyperdrip.models import LeadStatus, MessageKey
+from hyperdrip.models import LeadStatus, MessageKey, MessageState
 from hyperdrip.replanner import find_schedules, give_days
 from hyperdrip.scheduler import Moment, in_planner_transaction
 
@@ -46,7 +46,7 @@ def mark_sent(
     """Mark unknown messages as sent when they were claimed; their leads count them already."""
 
     def work(_moment: Moment) -> Reconciled:
-        keys, _ = _lock(conn, which, with_console=False)
+        keys = [found.key for found in _lock(conn, which, with_console=False)]
         marked = ledger.mark_sent(conn, keys) if keys else 0
         return Reconciled(marked, leads=len({lead_id for lead_id, _, _ in keys}))
 
@@ -69,13 +69,12 @@ def send_again(
     """
 
     def work(moment: Moment) -> Reconciled:
-        keys, left_out = _lock(conn, which, with_console=which.sender == CONSOLE)
-        keys = [key for key in keys if key not in left_out]
+        found = _lock(conn, which, with_console=which.sender == CONSOLE)
+        keys = [each.key for each in found if each.hindrance is None]
+        left_out = {each.key: each.hindrance for each in found if each.hindrance is not None}
         if not keys:
             return Reconciled(left_out=left_out)
-        changes: dict[date, quota.Change] = defaultdict(quota.Change)
-        for day, count in ledger.send_again(conn, keys):
-            changes[day].resent += count
+        changes = _take_back(conn, keys, MessageState.PLANNED)
         lead_ids = sorted({lead_id for lead_id, _, _ in keys})
         statuses = leads.lock_leads(conn, lead_ids)
         active = [lead for lead in lead_ids if statuses[lead][1] is LeadStatus.ACTIVE]
@@ -94,25 +93,59 @@ def send_again(
     return in_planner_transaction(conn, clock, work, is_dry_run=is_dry_run)
 
 
-def _lock(
-    conn: psycopg.Connection, which: Which, *, with_console: bool
-) -> tuple[list[MessageKey], dict[MessageKey, str]]:
-    """Lock the leads of the messages that are meant, and list them as they are then.
+def cancel(
+    conn: psycopg.Connection, clock: Clock, which: Which, *, is_dry_run: bool = False
+) -> Reconciled:
+    """Cancel messages that were not sent and never will be: their leads get nothing more.
 
-    Returns their keys, and why some cannot be sent again.
+    Those of leads that go on are left out: they can be sent again. The first hand-over may have
+    left, so its unit of quota stays used.
     """
+
+    def work(_moment: Moment) -> Reconciled:
+        found = _lock(conn, which, with_console=which.sender == CONSOLE)
+        keys = [each.key for each in found if each.is_over]
+        left_out = {
+            each.key: each.hindrance or "its lead goes on: --resend"
+            for each in found
+            if not each.is_over
+        }
+        if keys:
+            quota.apply(conn, _take_back(conn, keys, MessageState.CANCELLED))
+        return Reconciled(len(keys), len({lead_id for lead_id, _, _ in keys}), {}, left_out)
+
+    return in_planner_transaction(conn, clock, work, is_dry_run=is_dry_run)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A message that can be settled, why it cannot be sent again, and if its lead's run is over."""
+
+    key: MessageKey
+    hindrance: str | None
+    is_over: bool
+
+
+def _take_back(
+    conn: psycopg.Connection, keys: Sequence[MessageKey], state: MessageState
+) -> dict[date, quota.Change]:
+    changes: dict[date, quota.Change] = defaultdict(quota.Change)
+    for day, count in ledger.take_back_settled(conn, keys, state):
+        changes[day].resent += count
+    return changes
+
+
+def _lock(conn: psycopg.Connection, which: Which, *, with_console: bool) -> list[_Found]:
+    """Lock the leads of the messages that are meant, and list these as they are then."""
     found = _list(conn, which, with_console=with_console)
-    leads.lock_leads(conn, {key[0] for key, _ in found})
+    leads.lock_leads(conn, {each.key[0] for each in found})
     # A worker may have found out meanwhile what became of one of them.
-    still = replace(which, keys=tuple(key for key, _ in found))
-    found = _list(conn, still, with_console=with_console)
-    return [key for key, _ in found], {key: why for key, why in found if why is not None}
+    still = replace(which, keys=tuple(each.key for each in found))
+    return _list(conn, still, with_console=with_console)
 
 
-def _list(
-    conn: psycopg.Connection, which: Which, *, with_console: bool
-) -> Sequence[tuple[MessageKey, str | None]]:
-    return ledger.list_reconcilable(
+def _list(conn: psycopg.Connection, which: Which, *, with_console: bool) -> list[_Found]:
+    rows = ledger.list_reconcilable(
         conn,
         with_console=with_console,
         lead_id=which.lead_id,
@@ -121,3 +154,4 @@ def _list(
         before=which.before,
         keys=which.keys,
     )
+    return [_Found(*row) for row in rows]

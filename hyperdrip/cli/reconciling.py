@@ -4,7 +4,7 @@ import re
 import sys
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 from zoneinfo import ZoneInfo
 
 import typer
@@ -18,6 +18,8 @@ from hyperdrip.models import MessageKey
 if TYPE_CHECKING:
     from hyperdrip.client import Hyperdrip
     from hyperdrip.reconciling import Reconciled
+
+Action = Literal["sent", "resend", "cancel"]
 
 KEY = re.compile(r"lead_([0-9]{1,18})-([0-9]{1,9})-([0-9]{1,9})")
 
@@ -40,6 +42,10 @@ def reconcile(
     sent: Annotated[bool, typer.Option("--sent", help="They were sent: mark them so.")] = False,
     resend: Annotated[
         bool, typer.Option("--resend", help="They were not: send them again.")
+    ] = False,
+    cancel: Annotated[
+        bool,
+        typer.Option("--cancel", help="They were not, and their leads get nothing more."),
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="All that are unknown.")] = False,
     before: Annotated[
@@ -71,19 +77,22 @@ def reconcile(
 ) -> None:
     """Settle messages of unknown fate, once you know: mark them as sent, or send them again.
 
-    Without --sent or --resend it only says how many there are.
+    Those of leads that were stopped or failed, and of earlier runs, cannot be sent again: --cancel.
+    Without any of these it only says how many there are.
     """
-    if sent and resend:
-        raise typer.BadParameter("--sent and --resend exclude each other")
-    is_change = sent or resend
-    if is_change and not (lead or everything or before or sender or from_file):
+    given = {"sent": sent, "resend": resend, "cancel": cancel}
+    chosen = [name for name, is_given in given.items() if is_given]
+    if len(chosen) > 1:
+        raise typer.BadParameter(f"--{chosen[0]} and --{chosen[1]} exclude each other")
+    action: Action | None = "sent" if sent else "resend" if resend else "cancel" if cancel else None
+    if action and not (lead or everything or before or sender or from_file):
         raise typer.BadParameter("say which: LEAD, --all, --before, --sender, or --from")
     keys = _read_keys(from_file) if from_file else None
     with run.open() as drip:
 
         def settle(*, is_dry_run: bool) -> "Reconciled":
             return drip.reconcile(
-                is_resend=resend,
+                action=action or "sent",
                 lead=lead,
                 number=number,
                 before=_instant(drip, before) if before else None,
@@ -93,36 +102,36 @@ def reconcile(
             )
 
         result = settle(is_dry_run=True)
-        if is_change and result.messages and not dry_run:
+        if action and result.messages and not dry_run:
             if not yes:
                 if not run.can_ask:
                     raise SettingsError(
-                        f"{_describe(result, 'would be', resend=resend)}; reconcile asks before it"
+                        f"{_describe(result, 'would be', action)}; reconcile asks before it"
                         " does that and there is no terminal to ask at; to say it: --yes"
                     )
-                run.note(_describe(result, "will be", resend=resend))
+                run.note(_describe(result, "will be", action))
                 run.confirm("Go on?")
             result = settle(is_dry_run=False)
     if json:
-        print_json(_as_json(result, is_change=is_change, resend=resend, is_dry_run=dry_run))
-    elif not is_change:
+        print_json(_as_json(result, action, is_dry_run=dry_run))
+    elif not action:
         print_line(
             _count(result)
             + (
-                " unknown; settle with --sent or --resend, see: hyperdrip"
+                " unknown; settle with --sent, --resend or --cancel, see: hyperdrip"
                 " messages list --state unknown"
                 if result.messages
                 else " unknown"
             )
         )
     else:
-        print_line(_describe(result, "would be" if dry_run else "were", resend=resend))
+        print_line(_describe(result, "would be" if dry_run else "were", action))
     others = len(set(keys or ())) - result.messages - len(result.left_out)
-    if is_change and others > 0:
+    if action and others > 0:
         run.note(
             f"{others} of the messages in {from_file} are not to be settled, and stay as they are"
         )
-    if resend:
+    if action != "sent":
         for (lead_id, _, left), why in list(result.left_out.items())[:10]:
             run.note(f"left out: message {left} of lead_{lead_id}: {why}")
 
@@ -131,22 +140,22 @@ def _count(result: "Reconciled") -> str:
     return f"{result.messages} messages of {result.leads} leads"
 
 
-def _describe(result: "Reconciled", verb: str, *, resend: bool) -> str:
-    text = f"{_count(result)} {verb} {'planned again' if resend else 'marked as sent'}"
-    if resend and result.planned:
+DONE = {"sent": "marked as sent", "resend": "planned again", "cancel": "cancelled"}
+
+
+def _describe(result: "Reconciled", verb: str, action: Action) -> str:
+    text = f"{_count(result)} {verb} {DONE[action]}"
+    if result.planned:
         text += f", until {max(result.planned)}"
-    if resend and result.left_out:
+    if result.left_out:
         text += f"; {len(result.left_out)} left out"
     return text
 
 
-def _as_json(
-    result: "Reconciled", *, is_change: bool, resend: bool, is_dry_run: bool
-) -> dict[str, object]:
-    action = None if not is_change else "resend" if resend else "sent"
+def _as_json(result: "Reconciled", action: Action | None, *, is_dry_run: bool) -> dict[str, object]:
     return {
         "action": action,
-        "dryRun": is_dry_run or not is_change,
+        "dryRun": is_dry_run or not action,
         "messages": result.messages,
         "leads": result.leads,
         "firstDay": min(result.planned, default=None),
@@ -154,9 +163,7 @@ def _as_json(
         "leftOut": [
             {"lead": f"lead_{lead_id}", "run": run, "number": number, "reason": why}
             for (lead_id, run, number), why in result.left_out.items()
-        ]
-        if resend
-        else [],
+        ],
     }
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
+from typing import Literal
 
 from hyperdrip import instance as instances
 from hyperdrip import leads, quota
@@ -13,7 +14,7 @@ from hyperdrip.explaining import Explanation, explain
 from hyperdrip.fence import connect_to_send, require_open
 from hyperdrip.models import AuditCheck, MessageKey, WorkerSummary
 from hyperdrip.overview import Overview, read_overview
-from hyperdrip.reconciling import Reconciled, Which, mark_sent, send_again
+from hyperdrip.reconciling import Reconciled, Which, cancel, mark_sent, send_again
 from hyperdrip.rollover import RolledOver, roll_over
 from hyperdrip.scheduler import read_moment
 from hyperdrip.senders import Sender, open_sender
@@ -45,7 +46,7 @@ class RunningMethods(CalendarMethods):
     def reconcile(
         self,
         *,
-        is_resend: bool,
+        action: Literal["sent", "resend", "cancel"],
         lead: str | None = None,
         number: int | None = None,
         before: datetime | None = None,
@@ -53,7 +54,7 @@ class RunningMethods(CalendarMethods):
         keys: Sequence[MessageKey] | None = None,
         is_dry_run: bool = False,
     ) -> Reconciled:
-        """Mark unknown messages as sent, or with `is_resend` plan them again.
+        """Mark unknown messages as sent, plan them again, or cancel them.
 
         Those that meet all that is given; with nothing given, all. `before`: when they were
         claimed. Raises: NotFoundError for an unknown lead.
@@ -66,8 +67,10 @@ class RunningMethods(CalendarMethods):
                 sender=sender,
                 keys=None if keys is None else tuple(keys),
             )
-            if not is_resend:
+            if action == "sent":
                 return mark_sent(conn, self.clock, which, is_dry_run=is_dry_run)
+            if action == "cancel":
+                return cancel(conn, self.clock, which, is_dry_run=is_dry_run)
             return send_again(
                 conn,
                 self.clock,

@@ -1,5 +1,6 @@
 -- Messages that can be reconciled: unknown ones, and on demand those that the console sender marked as sent.
--- Lead, run, number, and why it cannot be sent again (null when it can); by lead, run and number.
+-- Lead, run, number, why it cannot be sent again (null when it can), and whether its lead gets nothing more in
+-- that run; by lead, run and number.
 select
     message.lead_id,
     message.run,
@@ -12,7 +13,8 @@ select
             from hyperdrip.suppression
             where suppression.email_key = any(hyperdrip.suppression_keys(lead.email))
         ) then 'its address is suppressed'
-    end as hindrance
+    end as hindrance,
+    lead.run <> message.run or lead.status in ('FAILED', 'STOPPED') as is_over
 from hyperdrip.message as message
 inner join hyperdrip.lead as lead on message.lead_id = lead.id
 where

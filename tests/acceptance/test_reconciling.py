@@ -39,11 +39,25 @@ def test_one_message_a_list_and_all_can_be_settled(unknown: Commands) -> None:
     unknown.assert_audit_ok()
 
 
+def test_what_cannot_be_sent_again_is_left_out_until_it_is_cancelled(
+    unknown: Commands, conn: psycopg.Connection[Any]
+) -> None:
+    conn.execute("update hyperdrip.lead set status = 'STOPPED' where id = 2")
+    said = unknown.run("reconcile", "--all", "--resend", "--yes")
+    assert said.out.endswith("; 1 left out\n")
+    assert said.err == "left out: message 1 of lead_2: its lead is STOPPED\n"
+    assert unknown.json("reconcile", "--all", "--cancel", "--yes")["messages"] == 1
+    assert unknown.json("messages", "show", "2", "1")["state"] == "cancelled"
+    assert unknown.json("messages", "list", "--state", "unknown") == []
+    unknown.assert_audit_ok()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (("--sent",), 2, "say which"),
-        (("--all", "--sent", "--resend"), 2, "exclude each other"),
+        (("--all", "--sent", "--resend"), 2, "--sent and --resend exclude each other"),
+        (("--all", "--cancel", "--resend"), 2, "--resend and --cancel exclude each other"),
         (("--before", "yesterday", "--sent"), 2, "no day such as"),
         (("lead_99", "--sent"), 3, "lead_99"),
         (("--from", "nothing.txt", "--sent"), 5, "cannot be read"),

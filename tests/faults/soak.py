@@ -411,10 +411,11 @@ class Soak:
         unknown = ledger.list_reconcilable(
             conn, with_console=False, lead_id=None, number=None, sender=None, before=None, keys=None
         )
-        arrived = [key for key, _ in unknown if f"lead_{key[0]}-{key[1]}-{key[2]}" in seen]
+        arrived = [key for key, _, _ in unknown if f"lead_{key[0]}-{key[1]}-{key[2]}" in seen]
         reconciling.mark_sent(conn, clock, Which(keys=tuple(arrived)))
-        again = [key for key, _ in unknown if key not in set(arrived)]
-        reconciling.send_again(conn, clock, Which(keys=tuple(again)), with_email=True)
+        others = Which(keys=tuple({key for key, _, _ in unknown} - set(arrived)))
+        reconciling.send_again(conn, clock, others, with_email=True)
+        reconciling.cancel(conn, clock, others)
 
 
 def _as_user(dsn: str, kind: str) -> str:
@@ -450,7 +451,7 @@ def report(soak: Soak, states: Counter[str], seconds: float) -> list[tuple[str, 
         ("failed", states["failed"]),
         ("cancelled", states["cancelled"]),
         ("unknown before reconciling", states["unknown"]),
-        ("lost", sum("lost" in words for words in soak.broken)),
+        ("lost", sum(words.startswith("lost") for words in soak.broken)),
         ("repeated", sum(count - 1 for count in seen.values())),
         ("promises broken", len(set(soak.broken))),
     ]

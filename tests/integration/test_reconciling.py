@@ -7,8 +7,10 @@ from typing import Any
 import psycopg
 
 from hyperdrip import reconciling, standing
+from hyperdrip.enrolling import enroll_again
 from hyperdrip.models import Claim
 from hyperdrip.reconciling import Reconciled, Which
+from hyperdrip.scheduler import Enrolment
 from hyperdrip.senders import Outcome, Sent, Unknown
 from tests.factories import (
     MONDAY,
@@ -127,6 +129,29 @@ def test_messages_of_leads_that_have_ended_or_must_not_be_written_to_are_left_ou
     assert lead(conn, paused) == ("PAUSED", 0)
     assert reconciling.mark_sent(conn, SetClock(), Which()).messages == 2
     assert_audit_ok(conn)
+
+
+def test_what_never_left_and_never_will_is_cancelled_and_its_unit_of_quota_stays_used(
+    dsn: str, conn: Connection
+) -> None:
+    going, stopped, again = add_leads(conn, 3, messages=2).lead_ids
+    leave_unknown(dsn, lead_ids={going, stopped, again})
+    standing.stop_leads(conn, SetClock(), [stopped, again], reason="by hand")
+    enroll_again(conn, SetClock(), [again], Enrolment(max_messages=2))
+
+    found = reconciling.cancel(conn, SetClock(), Which())
+
+    assert (found.messages, found.leads) == (2, 2)
+    assert dict(found.left_out) == {(going, 1, 1): "its lead goes on: --resend"}
+    assert (lead(conn, stopped), lead(conn, again)) == (("STOPPED", 0), ("ACTIVE", 0))
+    rows = conn.execute(
+        "select lead_id, error from hyperdrip.message where state = 'cancelled' and number = 1"
+    ).fetchall()
+    assert sorted(rows) == [(stopped, "the line was cut"), (again, "the line was cut")]
+    used = conn.execute("select sent from hyperdrip.quota_day where day = %s", [MONDAY]).fetchone()
+    assert used == (3,)
+    assert_audit_ok(conn)
+    assert reconciling.cancel(conn, SetClock(), Which()).messages == 0
 
 
 def test_a_console_run_can_be_taken_back_as_a_whole(dsn: str, conn: Connection) -> None:

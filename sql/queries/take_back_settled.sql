@@ -1,6 +1,6 @@
--- Plan messages again that were settled, without a day as yet, and take them off the count of their leads,
--- which are locked: a lead that had completed goes on. One row for each day that they had: day, how many; by
--- day.
+-- Give messages that were settled the given state, planned without a day or cancelled, and take them off the
+-- count of their leads, which are locked: a lead that had completed goes on. One row for each day that they
+-- had: day, how many; by day.
 with held as materialized (
     select
         message.lead_id,
@@ -19,16 +19,16 @@ with held as materialized (
     for no key update of message
 ),
 
-planned as (
+taken as (
     update hyperdrip.message as message
     set
-        state = 'planned',
+        state = %(state)s,
         day = null,
         envelope_id = null,
         attempts = 0,
         not_before = null,
         sent_at = null,
-        error = null,
+        error = case when %(state)s = 'cancelled' then message.error end,
         provider_id = null
     from held
     where
@@ -40,7 +40,7 @@ planned as (
 counted as (
     update hyperdrip.lead as lead
     set
-        message_count = lead.message_count - taken.messages,
+        message_count = lead.message_count - counting.messages,
         status = case when lead.status = 'COMPLETED' then 'ACTIVE' else lead.status end,
         last_sent_at = (
             select max(message.sent_at)
@@ -59,11 +59,12 @@ counted as (
     from (
         select
             lead_id,
+            run,
             count(*)::integer as messages
         from held
-        group by lead_id
-    ) as taken
-    where lead.id = taken.lead_id
+        group by lead_id, run
+    ) as counting
+    where lead.id = counting.lead_id and lead.run = counting.run
 )
 
 select
