@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -52,6 +52,7 @@ class Plan:
     """What a soak does."""
 
     seconds: float = 600.0
+    days: int = 0  # ends before that once something has arrived on so many days
     seed: int = 1
     policy: str = "hold"
     workers: int = 10
@@ -64,6 +65,8 @@ class Plan:
     fault_seconds: float = 1.0
     is_faulty: bool = True
     with_servers: bool = True  # also faults of whole servers: crash, failover, full disk
+    only: str = ""  # one kind of fault alone, by the name of its method: kill, end, stop, cut, ...
+    start: str = START
 
 
 @dataclass
@@ -83,7 +86,7 @@ class Soak:
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.plan.seed)
-        self.pace = Pace(START, speed=86_400 / self.plan.day_seconds)
+        self.pace = Pace(self.plan.start, speed=86_400 / self.plan.day_seconds)
         self.primary = Cluster.make(self.folder / "c0", small_disk_mb=DISK_MB)
         self.clusters = [self.primary]
         self.standby: Cluster | None = None
@@ -94,7 +97,7 @@ class Soak:
                 conn, environment="test", time_zone=ZONE, daily_max=self.plan.daily_max
             )
             roles.make(conn, DATABASE)
-        if self.plan.is_faulty and self.plan.with_servers:
+        if self.has_servers:
             self._follow()
         self.sink = Sink(self.folder, self.answer)
         self.proxy = Proxy(self.primary.dsn(DATABASE), self.fate)
@@ -106,6 +109,11 @@ class Soak:
         self.is_over = threading.Event()
 
     # The world
+
+    @property
+    def has_servers(self) -> bool:
+        """Do whole servers break, too?"""
+        return self.plan.is_faulty and self.plan.with_servers and not self.plan.only
 
     def dsn(self) -> str:
         """The address of whatever is the primary."""
@@ -127,7 +135,7 @@ class Soak:
                 self.hits[conduct.name.lower()] += 1
                 self.tell(arrival.pid, conduct.name.lower())
                 return conduct
-            if self.plan.is_faulty and self.chance.random() < REFUSED:
+            if self.plan.is_faulty and not self.plan.only and self.chance.random() < REFUSED:
                 return Conduct.REFUSE
         return Conduct.ACCEPT
 
@@ -181,6 +189,9 @@ class Soak:
 
     def damage(self) -> None:
         """Something breaks."""
+        if self.plan.only:
+            getattr(self, self.plan.only)()
+            return
         small = [self.kill] * 8 + [self.end] * 2 + [self.stop] * 2 + [self.cut, self.storm]
         small += [self.swallow] * 4 + [self.drop] * 3
         self.chance.choice(small)()
@@ -338,19 +349,27 @@ class Soak:
         for planner in planners:
             planner.start()
         began, servers = time.monotonic(), 0
-        while (passed := time.monotonic() - began) < self.plan.seconds:
+        while (
+            passed := time.monotonic() - began
+        ) < self.plan.seconds and not self._has_seen_days():
             self.is_over.wait(self.chance.uniform(0.3, 1.7) * self.plan.fault_seconds)
             if self.plan.is_faulty:
                 self.damage()
-                if self.plan.with_servers and passed > (servers + 0.5) * self.plan.seconds / 12:
+                if self.has_servers and passed > (servers + 0.5) * self.plan.seconds / 12:
                     self.damage_server(servers)
                     servers += 1
             self.replace_the_dead()
-        self.days = len({arrival.day for arrival in self.sink.arrivals()})
+        self.days = self._count_days()
         self.is_over.set()
         for planner in planners:
             planner.join(60)
         self._end_workers()
+
+    def _count_days(self) -> int:
+        return len({arrival.day for arrival in self.sink.arrivals()})
+
+    def _has_seen_days(self) -> bool:
+        return bool(self.plan.days) and self._count_days() >= self.plan.days
 
     def _end_workers(self) -> None:
         for worker in self.workers:
@@ -372,38 +391,53 @@ class Soak:
             standing.resume_leads(conn, clock, [i for (i,) in paused], with_email=True)
             self._drain(conn, clock)
             states = Counter(row.state for row in read_ledger(conn))
-            allowed = Allowed(unknown=dict(self.unknown), most_a_day=self.plan.daily_max)
+            # Sent again is at most what was in flight when a fault hit.
+            repeats = sum(self.unknown.values()) if self.plan.policy == "resend" else 0
+            allowed = Allowed(
+                unknown=dict(self.unknown), most_a_day=self.plan.daily_max, repeats=repeats
+            )
             self.broken += find_violations(conn, self.sink.arrivals(), allowed)
             self._reconcile(conn, clock)
             self._drain(conn, clock)
-            none = Allowed(most_a_day=self.plan.daily_max)
+            none = Allowed(most_a_day=self.plan.daily_max, repeats=repeats)
             # What never arrived and is sent again now comes after the messages behind it.
             self.broken += find_violations(conn, self.sink.arrivals(), none, is_ordered=False)
             for cluster in self.clusters:
                 self.broken += _deadlocks(cluster)
         return list(dict.fromkeys(self.broken)), states
 
+    def explain(self, broken: list[str]) -> list[str]:
+        """The same, with what was done to the workers that it names."""
+        told = []
+        for words in broken:
+            pids = re.findall(r"of worker ([0-9]+)", words)
+            done = [f"done to {pid}: {'; '.join(self.history[int(pid)])}" for pid in pids]
+            told.append("\n  ".join([words, *done]))
+        return told
+
     def _drain(self, conn: psycopg.Connection[Any], clock: SetClock) -> None:
         """Day after day, until nothing is planned any more."""
-        sender = SinkSender(self.sink.path, wave_size=200)
-        while True:
-            for name in queue.list_names(conn):
-                if (queue.seconds_to_next(conn, name) or 0) > 0:
-                    show_all(conn, name)
-            worker = make_worker(
-                self.primary.dsn(DATABASE), sender, clock=clock, on_unknown=self.plan.policy
-            )
-            worker.roll_over()
-            while worker.step():
-                pass
-            worker.close()
-            (left,) = conn.execute(
-                "select count(*) from hyperdrip.message"
-                " where state in ('planned', 'sending') and day is not null"
-            ).fetchone() or (0,)
-            if not left:
-                return
-            clock.now += timedelta(days=1)
+        with closing(SinkSender(self.sink.path, wave_size=200)) as sender:
+            while self._is_left(conn):
+                for name in queue.list_names(conn):
+                    if (queue.seconds_to_next(conn, name) or 0) > 0:
+                        show_all(conn, name)
+                dsn = self.primary.dsn(DATABASE)
+                with closing(
+                    make_worker(dsn, sender, clock=clock, on_unknown=self.plan.policy)
+                ) as worker:
+                    worker.roll_over()
+                    while worker.step():
+                        pass
+                if self._is_left(conn):
+                    clock.now += timedelta(days=1)
+
+    def _is_left(self, conn: psycopg.Connection[Any]) -> bool:
+        row = conn.execute(
+            "select exists (select from hyperdrip.message"
+            " where state in ('planned', 'sending') and day is not null)"
+        ).fetchone()
+        return bool(row and row[0])
 
     def _reconcile(self, conn: psycopg.Connection[Any], clock: SetClock) -> None:
         """Tell the ledger of each unknown message what the sink knows of it."""
@@ -458,34 +492,37 @@ def report(soak: Soak, states: Counter[str], seconds: float) -> list[tuple[str, 
     return lines
 
 
+def soak(plan: Plan) -> tuple[list[str], list[tuple[str, object]]]:
+    """Run a soak on servers of its own; what was broken, and the table."""
+    folder = Path(tempfile.mkdtemp(prefix="hyperdrip-soak-", dir="/tmp"))
+    folder.chmod(0o711)
+    began = time.monotonic()
+    one = Soak(plan, folder)
+    try:
+        one.run()
+        broken, states = one.settle()
+        return one.explain(broken), report(one, states, time.monotonic() - began)
+    finally:
+        one._end_workers()
+        one.sink.close()
+        one.proxy.close()
+        for cluster in one.clusters:
+            cluster.remove()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> int:
     """Run a soak from the command line; 1 when a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in vars(Plan()).items():
         kind = (lambda text: text != "no") if isinstance(default, bool) else type(default)
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
-    plan = Plan(**vars(parser.parse_args()))
-    folder = Path(tempfile.mkdtemp(prefix="hyperdrip-soak-", dir="/tmp"))
-    folder.chmod(0o711)
-    began = time.monotonic()
-    soak = Soak(plan, folder)
-    try:
-        soak.run()
-        broken, states = soak.settle()
-        for name, value in report(soak, states, time.monotonic() - began):
-            print(f"{name:<45} {value}")
-        for words in broken:
-            print(f"BROKEN {words}")
-            for pid in re.findall(r"of worker ([0-9]+)", words):
-                print(f"  {'; '.join(soak.history[int(pid)]) or 'nothing was done to it'}")
-        return 1 if broken else 0
-    finally:
-        soak._end_workers()
-        soak.sink.close()
-        soak.proxy.close()
-        for cluster in soak.clusters:
-            cluster.remove()
-        shutil.rmtree(folder, ignore_errors=True)
+    broken, lines = soak(Plan(**vars(parser.parse_args())))
+    for name, value in lines:
+        print(f"{name:<45} {value}")
+    for words in broken:
+        print(f"BROKEN {words}")
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":
