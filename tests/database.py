@@ -162,6 +162,7 @@ class Server:
         if is_migrated:  # a copy of the template would send nothing
             with closing(psycopg.connect(dsn, autocommit=True)) as made:
                 fence.unlock(made, fence.read_fence(made))
+                roles.note(made, self.word)
         return pooled(dsn, self.pooler) if self.pooler else dsn
 
     def direct(self, dsn: str) -> str:

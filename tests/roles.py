@@ -5,8 +5,6 @@ and looks behind the curtain keep the administrator's connection.
 """
 
 import re
-from contextlib import closing
-from functools import cache
 from typing import Any
 
 import psycopg
@@ -26,6 +24,8 @@ READS = {
     ("quota", "show"), ("quota", "today"), ("status",),
 }  # fmt: skip
 SENDS = {("worker",), ("rollover",)}
+
+_has_users: dict[str, bool] = {}
 
 
 def make(conn: psycopg.Connection[Any], word: str) -> None:
@@ -64,13 +64,12 @@ def user_of(word: str, kind: str) -> str:
 def under(dsn: str, kind: str) -> str:
     """The same database as its user of a role; as it is, if it has none or names one already."""
     match = _MIGRATED.search(dsn)
-    if (
-        match is None
-        or f"{match[1]}_" in dsn.replace(match[0], "")
-        or not _has_users(dsn, match[1])
-    ):
+    if match is None or not _has_users.get(match[1]):
         return dsn
-    return make_conninfo(dsn, user=user_of(match[1], kind), password=match[1])
+    word = match[1]
+    if f"{word}_" in dsn.replace(match[0], ""):
+        return dsn
+    return make_conninfo(dsn, user=user_of(word, kind), password=word)
 
 
 def kind_of(arguments: tuple[str, ...]) -> str | None:
@@ -83,10 +82,10 @@ def kind_of(arguments: tuple[str, ...]) -> str | None:
     return "reader" if words[:1] in READS or words[:2] in READS else "planner"
 
 
-@cache
-def _has_users(dsn: str, word: str) -> bool:
-    with closing(psycopg.connect(dsn)) as conn:
-        return _exists(conn, user_of(word, "worker"))
+def note(conn: psycopg.Connection[Any], word: str) -> None:
+    """Find out whether a run has users, so that `under` need not ask a database that is shaky."""
+    if word not in _has_users:
+        _has_users[word] = _exists(conn, user_of(word, "worker"))
 
 
 def _exists(conn: psycopg.Connection[Any], name: str) -> bool:

@@ -435,6 +435,11 @@ def test_a_read_only_database_is_read_and_refuses_the_rest(
     name = sql.Identifier(str(conninfo_to_dict(dsn)["dbname"]))
     before = everything(conn)
     conn.execute(sql.SQL("alter database {} set default_transaction_read_only = on").format(name))
+    # Sessions that a pooler keeps open know nothing of it.
+    conn.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where datname = current_database() and pid <> pg_backend_pid()"
+    )
     reading = ("leads", "plan", "explain", "status", "audit")
     refuse_everywhere(
         prepared,

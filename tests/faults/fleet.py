@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -77,7 +77,7 @@ class Job:
 def work(job: Job) -> None:
     """The whole life of a worker process."""
     stop = Stop()
-    dsn = make_conninfo(under(job.dsn, "worker"), application_name=f"worker-{os.getpid()}")
+    dsn = make_conninfo(job.dsn, application_name=f"worker-{os.getpid()}")
     try:
         with stop_on_signals(stop):
             drip = Hyperdrip(dsn, make_settings(dsn, **job.settings))
@@ -94,8 +94,8 @@ class Worker:
     """A worker process, from outside."""
 
     def __init__(self, job: Job) -> None:
-        self.job = job
-        self.process: BaseProcess = _processes.Process(target=work, args=(job,), daemon=True)
+        self.job = replace(job, dsn=under(job.dsn, "worker"))
+        self.process: BaseProcess = _processes.Process(target=work, args=(self.job,), daemon=True)
         self.process.start()
         assert self.process.pid is not None
         self.pid: int = self.process.pid

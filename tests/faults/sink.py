@@ -53,6 +53,7 @@ def accept_all(_arrival: Arrival) -> Conduct:
 
 def kill(pid: int) -> None:
     """End a process at once, unless it has ended already."""
+    assert pid > 0, "0 would be all of our own processes"
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
