@@ -40,31 +40,38 @@ class _Check:
 
 def run_audit(conn: psycopg.Connection) -> list[AuditCheck]:
     """Check every invariant; the checks in a fixed order, each with what contradicts it."""
-    counters, limits = _check_quota(conn)
+    closed = _Check("a closed day holds nothing open")
+    days = _check_days(conn, closed)
+    queues = _check_queues(conn, closed)
     return [
-        counters.result(),
-        limits.result(),
-        *(check.result() for check in _check_queues(conn)),
+        *(check.result() for check in (*days, closed, *queues)),
         _check_leads(conn).result(),
         _check_order(conn).result(),
     ]
 
 
-def _check_quota(conn: psycopg.Connection) -> tuple[_Check, _Check]:
+def _check_days(conn: psycopg.Connection, closed: _Check) -> list[_Check]:
+    """Counters, limits and closed days, all from one statement: it reads the whole ledger."""
     counters = _Check("quota counters equal the ledger")
     limits = _Check("no day exceeds its quota")
-    for day, reserved, planned, sent, gone, highest in conn.execute(query("audit_quota")):
+    rows = conn.execute(query("audit_quota"))
+    for day, reserved, planned, sent, gone, highest, sending, is_closed in rows:
         if (reserved, sent) != (planned, gone):
             counters.add(
                 f"{day}: {reserved} reserved and {planned} planned, {sent} sent and {gone} gone"
             )
         if sent > highest:
             limits.add(f"{day}: {sent} sent, the limit was {highest}")
-    return counters, limits
+        if is_closed and (reserved or planned or sending):
+            closed.add(f"{day}: {reserved} reserved, {planned} planned and {sending} being sent")
+    return [counters, limits]
 
 
-def _check_queues(conn: psycopg.Connection) -> list[_Check]:
-    """Each queue and its archive against the ledger; a pruned queue proves nothing any more."""
+def _check_queues(conn: psycopg.Connection, closed: _Check) -> list[_Check]:
+    """Each queue and its archive against the ledger; a pruned queue proves nothing any more.
+
+    Whether a day is closed is read together with its queue: it may be closed at any moment.
+    """
     checks = {
         "missing": _Check("every planned message has its envelope"),
         "stray": _Check("every envelope points at an open message"),
@@ -84,10 +91,11 @@ def _check_queues(conn: psycopg.Connection) -> list[_Check]:
         for kind, words, total in queue.list_faults(conn, name, limit=SHOWN):
             found[kind].append((words, total))
         for kind, faults in found.items():
+            check = closed if kind == "closed" else checks[kind]
             for words, _ in faults[:-1]:
-                checks[kind].add(words)
+                check.add(words)
             last, total = faults[-1]
-            checks[kind].add(last, total=total - len(faults) + 1)
+            check.add(last, total=total - len(faults) + 1)
     return list(checks.values())
 
 

@@ -560,6 +560,11 @@ fault as (
     left join ledger on envelope.msg_id = ledger.envelope_id and ledger.is_open
     where ledger.envelope_id is null
     union all
+    select 'closed', format('%%s: envelope %%s is in its queue', quota_day.day, envelope.msg_id)
+    from pgmq.{queue} as envelope
+    cross join hyperdrip.quota_day
+    where quota_day.day = %(day)s and quota_day.is_closed
+    union all
     select
         'unsettled',
         format('archived envelope %%s of %%s is %%s', ledger.envelope_id, %(day)s::date, state)
@@ -598,7 +603,8 @@ def list_faults(conn: psycopg.Connection, name: str, *, limit: int) -> list[tupl
     """Where a day's queue and its archive contradict the ledger: kind, words, how many of it.
 
     `missing`: an open message without its envelope; `stray`: an envelope of no open message;
-    `unsettled`: archived and open, or settled and not archived. At most `limit` of each kind.
+    `closed`: an envelope of a day that is closed; `unsettled`: archived and open, or settled and
+    not archived. At most `limit` of each kind.
     A queue that somebody has just dropped has none.
     """
     statement = sql.SQL(_FIND_FAULTS).format(

@@ -43,7 +43,7 @@ on hyperdrip.quota_day to %(worker)s;
 grant insert, update on hyperdrip.worker to %(worker)s;
 grant insert, delete on hyperdrip.receipt to %(worker)s;
 grant update (daily_max, newest_day, last_sender) on hyperdrip.instance to %(worker)s;
-grant execute on function hyperdrip.create_queue(text) to %(worker)s;
+grant execute on function hyperdrip.create_queue(text), hyperdrip.list_hash_suppressed(bigint[]) to %(worker)s;
 
 -- A planner adds, imports, moves, stops, erases, reconciles, prunes and sets limits. It neither unlocks a copy
 -- nor migrates.

@@ -48,6 +48,10 @@ chosen as (
             from hyperdrip.suppression
             where suppression.email_key = lower(lead.email)
         )
+        and given.lead_id <> all(array(
+            select hashed.lead_id
+            from hyperdrip.list_hash_suppressed(%(lead_ids)s::bigint[]) as hashed (lead_id)
+        ))
         and not exists (
             select 1
             from hyperdrip.message as lower_one

@@ -22,6 +22,7 @@ from tests.factories import (
 
 QUOTA = "quota counters equal the ledger"
 LIMIT = "no day exceeds its quota"
+CLOSED = "a closed day holds nothing open"
 MISSING = "every planned message has its envelope"
 STRAY = "every envelope points at an open message"
 ARCHIVED = "archived envelopes are settled"
@@ -89,6 +90,29 @@ BREAKS: list[tuple[str, set[str], str]] = [
         "update hyperdrip.quota_day set highest_cap = sent - 1 where day = '2024-01-15'",
         {LIMIT},
         "2024-01-15: 8 sent, the limit was 7",
+    ),
+    # Days that nobody looks after any more.
+    (
+        "update hyperdrip.quota_day set is_closed = true where day = '2024-01-15'",
+        {CLOSED},
+        "2024-01-15: 0 reserved, 0 planned and 1 being sent",
+    ),
+    (
+        "update hyperdrip.quota_day set is_closed = true where day = '2024-01-16'",
+        {CLOSED},
+        "2024-01-16: 6 reserved, 6 planned and 0 being sent; 2024-01-16: envelope",
+    ),
+    (
+        "insert into hyperdrip.quota_day (day, is_closed) values ('2024-02-02', true);"
+        "select pgmq.create('test-drip-messages-2024-02-02');"
+        f"select pgmq.send('test-drip-messages-2024-02-02', {ADDRESS})",
+        {STRAY, CLOSED},
+        "2024-02-02: envelope 1 is in its queue",
+    ),
+    (
+        "insert into hyperdrip.quota_day (day, reserved, is_closed) values ('2024-02-01', 4, true)",
+        {QUOTA, CLOSED},
+        "2024-02-01: 4 reserved, 0 planned and 0 being sent",
     ),
     # Envelopes.
     (
@@ -203,7 +227,7 @@ def test_a_broken_table_is_seen_by_the_check_that_is_for_it(
 def test_every_check_is_shown_to_fail(conn: psycopg.Connection) -> None:
     names = [check.name for check in run_audit(conn)]
     assert set(names) == set().union(*(seen for _, seen, _ in BREAKS))
-    assert names == [QUOTA, LIMIT, MISSING, STRAY, ARCHIVED, LEADS, ORDER]
+    assert names == [QUOTA, LIMIT, CLOSED, MISSING, STRAY, ARCHIVED, LEADS, ORDER]
 
 
 def test_a_long_list_of_faults_is_cut_short(lived_in: psycopg.Connection) -> None:

@@ -10,7 +10,7 @@ from hyperdrip import Hyperdrip, queue
 from hyperdrip.errors import InvalidDataError
 from hyperdrip.models import Changed, Lead, Selection
 from hyperdrip.senders import Failed, Retry, Sent
-from tests.factories import AnsweringSender, assert_audit_ok, drain, make_worker
+from tests.factories import AnsweringSender, add_leads, assert_audit_ok, drain, make_worker
 from tests.integration.test_selections import Drip, everything
 
 # Everything by which this person could be known, wherever it ends up.
@@ -135,6 +135,24 @@ def test_an_erased_address_is_never_added_or_imported_again(
     assert one.add_lead(name="Cyd", email="cyd@example.com", phone="0049305550199").id > lead.id
     with pytest.raises(InvalidDataError, match="no e-mail address"):
         one.add_lead(name="Erased", email=f"erased-{lead.id + 1}@invalid")
+    assert_audit_ok(conn)
+
+
+def test_an_erased_address_that_came_back_by_a_road_that_does_not_look_is_never_written_to(
+    conn: psycopg.Connection[Any], dsn: str, drip: Drip
+) -> None:
+    one = drip()
+    one.erase_leads([add_zenobia(one, conn).key])
+    again, other = add_leads(conn, 2, messages=1).lead_ids
+    conn.execute("update hyperdrip.lead set email = 'zenobia.q@EXAMPLE.com' where id = %s", [again])
+    sender = AnsweringSender()
+
+    summary = drain(dsn, sender)
+
+    assert [claim.lead_id for claim in sender.handed_over] == [other]
+    assert (summary.sent, summary.skipped) == (1, 1)
+    lead = one.require_lead(str(again))
+    assert (lead.status, lead.status_reason) == ("STOPPED", "suppressed")
     assert_audit_ok(conn)
 
 
