@@ -37,6 +37,7 @@ def test_migrate_makes_an_empty_database_usable_and_status_says_what_is_there(
         "0003_add_lead",
         "0004_receipt",
         "0005_roles",
+        "0006_hashed_suppressions",
     ]
     assert before["environment"] is None
 
