@@ -114,6 +114,10 @@ class Worker:
         except psycopg.Error:
             log.debug("the last heartbeat could not be written")
 
+    def begin(self) -> None:
+        """Roll over before anything else, also if the database is lost meanwhile."""
+        self._while_connected(self.roll_over)
+
     def run(self) -> WorkerSummary:
         """Work until stopped, or with `is_drain` until nothing is left to do today."""
         fruitless = 0

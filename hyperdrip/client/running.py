@@ -146,7 +146,7 @@ class RunningMethods(CalendarMethods):
                 stop=stop,
             )
             try:
-                worker.roll_over()
+                worker.begin()
                 if on_start is not None:
                     on_start(worker)
                 return worker.run()

@@ -4,8 +4,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from hyperdrip import Hyperdrip, db, fence
 from hyperdrip.errors import DatabaseUnavailable
 from tests.cluster import Cluster, free_port, primary_and_standby
-from tests.factories import MORNING, make_settings
+from tests.factories import MORNING, SetClock, add_leads, make_settings
 
 PASSWORD = "pa55-never-shown"
 
@@ -81,6 +83,30 @@ def test_a_failover_is_followed_and_trips_no_fence(pair: tuple[Cluster, Cluster]
         assert not drip.read_fence().is_closed
         assert drip.run_worker(is_drain=True).sent == 2
         assert all(check.ok for check in drip.audit())
+
+
+class CuttingClock(SetClock):
+    """Ends the connection on which the time is asked for first."""
+
+    def __init__(self, admin: psycopg.Connection[Any]) -> None:
+        super().__init__()
+        self._admin: psycopg.Connection[Any] | None = admin
+
+    def read(self, conn: psycopg.Connection[Any]) -> datetime:
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            row = conn.execute("select pg_backend_pid()").fetchone()
+            admin.execute("select pg_terminate_backend(%s)", row)
+        return super().read(conn)
+
+
+def test_a_worker_that_loses_the_server_in_its_first_rollover_begins_again(
+    dsn: str, conn: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    add_leads(conn, 3, messages=1)
+    with opened(dsn) as drip:
+        drip.clock = CuttingClock(admin)
+        assert drip.run_worker(is_drain=True).sent == 3
 
 
 def test_a_server_that_takes_no_writes_is_as_good_as_lost(dsn: str) -> None:
