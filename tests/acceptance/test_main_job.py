@@ -131,7 +131,7 @@ def test_the_example_uses_only_a_database_of_its_own_and_leaves_nothing_behind(
     assert done.returncode == 0, done.stderr
     assert "12 leads added" in done.stdout
     assert "BROKEN" not in done.stdout
-    assert done.stdout.count("\nok ") == 7
+    assert done.stdout.count("\nok ") == 8
     assert done.stdout.splitlines()[-1].startswith("Yours: ")
     [home] = re.findall(r"^\+ home=(/tmp/\S+)$", done.stderr, re.MULTILINE)
     assert not Path(home).exists()
