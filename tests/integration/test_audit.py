@@ -1,6 +1,6 @@
 """The audit sees: each check fails on tables broken by hand, and on nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -8,8 +8,10 @@ import pytest
 from hyperdrip import Hyperdrip, standing
 from hyperdrip import instance as instances
 from hyperdrip.audit import run_audit
+from hyperdrip.db import connect
 from hyperdrip.models import Claim
 from hyperdrip.senders import Failed, Outcome, Sent, Unknown
+from tests.database import Server
 from tests.factories import (
     MONDAY,
     AnsweringSender,
@@ -34,13 +36,30 @@ TUESDAY_QUEUE = "test-drip-messages-2024-01-16"
 ADDRESS = """'{"leadId": "lead_3", "messageNumber": 2}'::jsonb, '{"run": 1}'::jsonb"""
 
 
-@pytest.fixture
-def lived_in(conn: psycopg.Connection, dsn: str) -> psycopg.Connection:
+@pytest.fixture(scope="module")
+def middle_of_work(server: Server) -> Iterator[psycopg.Connection]:
     """A database in the middle of its work: every state and every status is there.
 
     Leads 1 and 2 have had their only message, 3 to 6 the first of three, 7 failed, 8 is unknown,
     9 is paused, 10 stopped, 11 is being sent.
     """
+    dsn = server.create()
+    with connect(dsn) as conn:
+        conn.cursor_factory = psycopg.Cursor
+        _live(conn, dsn)
+        yield conn
+    server.drop(dsn)
+
+
+@pytest.fixture
+def lived_in(middle_of_work: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    """That database, in a transaction that is rolled back after the test."""
+    with middle_of_work.transaction(force_rollback=True):
+        yield middle_of_work
+    assert_audit_ok(middle_of_work)
+
+
+def _live(conn: psycopg.Connection, dsn: str) -> None:
     clock = SetClock()
     add_leads(conn, 2, messages=1, clock=clock)
     add_leads(conn, 9, messages=3, clock=clock)
@@ -66,7 +85,6 @@ def lived_in(conn: psycopg.Connection, dsn: str) -> psycopg.Connection:
     statuses = ["ACTIVE", "COMPLETED", "FAILED", "PAUSED", "STOPPED"]
     assert [status for (status,) in found] == statuses
     assert_audit_ok(conn)
-    return conn
 
 
 # (what is broken, the checks that have to see it, a word of what they say)
