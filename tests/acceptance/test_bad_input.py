@@ -558,22 +558,14 @@ def limit_files() -> None:
 
 def complete(commands: Commands, words: str, **settings: object) -> list[str]:
     """What a shell offers behind these words; nothing may be said but that."""
-    environment = commands.environment(
+    done = commands.run(
         _HYPERDRIP_COMPLETE="complete_bash",
         COMP_WORDS=f"hyperdrip {words}",
         COMP_CWORD=str(len(f"hyperdrip {words}".split(" ")) - 1),
         **settings,
     )
-    done = subprocess.run(
-        [HYPERDRIP],
-        env=environment,
-        cwd=commands.folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stderr == ""
-    return done.stdout.split()
+    assert done.err == ""
+    return done.out.split()
 
 
 def test_the_shell_completes_commands_campaigns_states_and_leads(prepared: Commands) -> None:
@@ -590,15 +582,16 @@ def test_the_shell_completes_commands_campaigns_states_and_leads(prepared: Comma
         "leads show lead_": ["lead_1", "lead_2"],
         "explain x": [],
     }.items():
-        assert complete(prepared, words) == expected, words
+        assert complete(prepared.within, words) == expected, words
+    assert complete(prepared, "leads show ad") == ["ada@example.com"]
 
 
 def test_completion_is_silent_when_the_database_is_not_there(
     prepared: Commands, tmp_path: Path
 ) -> None:
     gone: dict[str, Any] = {"DATABASE_URL": "postgresql://me@127.0.0.1:1/d"}
-    assert complete(prepared, "leads show a", **gone) == []
-    assert complete(prepared, "leads show a", DATABASE_URL="nonsense") == []
+    assert complete(prepared.within, "leads show a", **gone) == []
+    assert complete(prepared.within, "leads show a", DATABASE_URL="nonsense") == []
     home = tmp_path / "home"
     assert complete(prepared, "leads show a", DATABASE_URL=None, HYPERDRIP_HOME=home) == []
     assert not home.exists()  # a key press makes no server

@@ -107,23 +107,23 @@ def test_a_copy_plans_and_sends_nothing_until_it_is_unlocked(original: Commands,
         assert set(count_states(conn)) == {"planned"}
         assert_stays_locked(copied)
 
-        unlocked = copied.json("db", "unlock", "--yes")
+        unlocked = copied.within.json("db", "unlock", "--yes")
         assert unlocked["unlocked"] is True
         assert unlocked["was"] != unlocked["is"]
         assert copied.within.json("status")["fenced"] is False
         assert copied.within.json("db", "status")["fenced"] is False
-        assert copied.json("worker", "--drain")["sent"] == 5
-        assert copied.run("db", "unlock").out == "It was not locked: this is no copy\n"
-    assert original.json("worker", "--drain")["sent"] == 4
+        assert copied.within.json("worker", "--drain")["sent"] == 5
+        assert copied.within.run("db", "unlock").out == "It was not locked: this is no copy\n"
+    assert original.within.json("worker", "--drain")["sent"] == 4
 
 
 def assert_stays_locked(copied: Commands) -> None:
-    asked = copied.run("db", "unlock", code=2)
+    asked = copied.within.run("db", "unlock", code=2)
     assert "it was made as database" in asked.err
     assert "the same people get every message twice" in asked.err
     assert asked.err.endswith("once the original sends no more: --yes\n")
-    assert copied.run("db", "unlock", "--no-input", code=2).out == ""
-    copied.run("worker", "--drain", code=6)
+    assert copied.within.run("db", "unlock", "--no-input", code=2).out == ""
+    copied.within.run("worker", "--drain", code=6)
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("\n", 1)])
@@ -145,7 +145,7 @@ def test_unlock_asks_at_a_terminal(original: Commands, copy: str, answer: str, c
         os.close(theirs)
         os.close(ours)
     assert (process.returncode, out) == (code, "" if code else "Unlocked\n")
-    copied.run("worker", "--drain", code=6 if code else 0)
+    copied.within.run("worker", "--drain", code=6 if code else 0)
 
 
 def test_a_database_with_another_name_is_the_same(
@@ -156,7 +156,7 @@ def test_a_database_with_another_name_is_the_same(
     admin.execute(rename.format(there, back))
     try:
         renamed = on(original, make_conninfo(dsn, dbname=f"{name_of(dsn)}_renamed"))
-        assert renamed.json("worker", "--drain")["sent"] == 4
+        assert renamed.within.json("worker", "--drain")["sent"] == 4
     finally:
         admin.execute(rename.format(back, there))
 

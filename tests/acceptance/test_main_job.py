@@ -36,29 +36,29 @@ def test_four_leads_under_a_maximum_of_three_get_their_days_and_are_sent_on_them
         )
         days = [message["scheduledDate"] for message in lead["messages"]]
         assert days == (first_five if number < 4 else next_five)
-    assert embedded.json("audit")["ok"]
+    embedded.assert_audit_ok()
 
     sent = []
     for day in (MONDAY + timedelta(days=n) for n in range(10)):
         now = f"{day}T09:00:00Z"
         sent.append(embedded.json("worker", "--drain", HYPERDRIP_NOW=now)["sent"])
-        assert embedded.json("audit", HYPERDRIP_NOW=now)["ok"]
+        embedded.assert_audit_ok(HYPERDRIP_NOW=now)
 
     assert sent == [3, 3, 3, 3, 3, 1, 1, 1, 1, 1]
-    leads = embedded.json("leads", "list", HYPERDRIP_NOW="2024-01-24T10:00:00Z")
+    leads = embedded.within.json("leads", "list", HYPERDRIP_NOW="2024-01-24T10:00:00Z")
     assert [(lead["status"], lead["messageCount"]) for lead in leads] == [("COMPLETED", 5)] * 4
 
 
 def test_names_body_and_log_lines_are_letter_for_letter(
     commands: Commands, conn: psycopg.Connection
 ) -> None:
-    commands.run("add-lead", "--name", "User", "--email", "user@example.com")
+    commands.within.run("add-lead", "--name", "User", "--email", "user@example.com")
 
-    queues = commands.json("queues", "show")
+    queues = commands.within.json("queues", "show")
     assert [queue["queue"] for queue in queues] == [
         f"test-drip-messages-2024-01-{day}" for day in range(15, 20)
     ]
-    [envelope] = commands.json("queues", "peek", "2024-01-15")
+    [envelope] = commands.within.json("queues", "peek", "2024-01-15")
     body = {
         "leadId": "lead_1",
         "email": "user@example.com",
@@ -81,7 +81,7 @@ def test_names_body_and_log_lines_are_letter_for_letter(
     assert drained.out == "1 sent\n"
 
     for day in range(16, 20):
-        drained = commands.run(
+        drained = commands.within.run(
             "worker", "--drain", "--message-delay", "0", HYPERDRIP_NOW=f"2024-01-{day}T09:00:00Z"
         )
     assert drained.err.splitlines()[-2:] == [
@@ -102,7 +102,7 @@ def test_production_queues_have_no_prefix(new_database: Callable[..., str], tmp_
 def test_the_example_uses_only_a_database_of_its_own_and_leaves_nothing_behind(
     commands: Commands, dsn: str, tmp_path: Path
 ) -> None:
-    commands.run("add-lead", "--name", "Theirs", "--email", "theirs@example.com")
+    commands.within.run("add-lead", "--name", "Theirs", "--email", "theirs@example.com")
     before = commands.within.run("messages", "list", "--json").out
     hostile = {
         "DATABASE_URL": dsn,

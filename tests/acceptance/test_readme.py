@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.commands import Commands
 from tests.database import make_folder
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +53,7 @@ def test_the_sessions_of_the_readme_print_what_it_shows(environment: dict[str, s
         assert TIME_OF_DAY.sub("", actual) == TIME_OF_DAY.sub("", expected)
 
 
-def test_every_command_of_the_readme_exists() -> None:
+def test_every_command_of_the_readme_exists(tmp_path: Path) -> None:
     named = set(
         re.findall(r"^\| `hyperdrip ([a-z-]+(?: [a-z]+)?)", README.read_text(), re.MULTILINE)
     )
@@ -60,10 +61,7 @@ def test_every_command_of_the_readme_exists() -> None:
     assert len(named) > 15
     for words in named:
         path = words.split() if words.split()[0] in groups else words.split()[:1]
-        done = subprocess.run(
-            [sys.executable, "-m", "hyperdrip", *path, "--help"], capture_output=True, check=False
-        )
-        assert done.returncode == 0, words
+        Commands(tmp_path).within.run(*path, "--help")
 
 
 def _run_block(block: str, environment: dict[str, str]) -> str:

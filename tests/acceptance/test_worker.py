@@ -27,16 +27,16 @@ def test_a_drain_says_first_how_many_are_due_and_how_long_it_takes(
         worker.wait_for_line(rf"{rest} due, 3600 s apart: about {rest}\.0 h; --message-delay 0 .*")
         worker.send(signal.SIGTERM)
         rest -= worker.wait().out.startswith("1 sent")
-    assert f"\n{rest} due\n" in commands.run(*AT_ONCE).err
+    assert f"\n{rest} due\n" in commands.within.run(*AT_ONCE).err
 
 
 def test_a_drain_with_nothing_due_says_what_comes_next(
     commands: Commands, conn: psycopg.Connection
 ) -> None:
-    assert commands.run(*AT_ONCE).err.splitlines()[-1] == "Nothing due"
+    assert commands.within.run(*AT_ONCE).err.splitlines()[-1] == "Nothing due"
     add_leads(conn, 3, messages=1, start=date(2024, 1, 16))
     add_leads(conn, 2, messages=1, start=date(2024, 1, 17))
-    drained = commands.run(*AT_ONCE)
+    drained = commands.within.run(*AT_ONCE)
     assert drained.err.splitlines()[-1] == "Nothing due; next: 3 on 2024-01-16"
     assert drained.out == "0 sent\n"
 
@@ -50,7 +50,7 @@ def test_the_console_sender_says_that_it_delivers_nothing_and_the_null_sender_ke
         worker.send(signal.SIGTERM)
         assert worker.wait().out == "0 sent\n"
     add_leads(conn, 2, messages=1)
-    said = commands.run(*AT_ONCE, "--sender", "null").err.splitlines()
+    said = commands.within.run(*AT_ONCE, "--sender", "null").err.splitlines()
     assert said == [
         "Starting drip worker...",
         "Drip worker started - polling every 5000ms",
@@ -62,8 +62,8 @@ def test_a_paused_instance_sends_nothing_until_it_is_resumed(
     commands: Commands, conn: psycopg.Connection
 ) -> None:
     add_leads(conn, 3, messages=1)
-    assert commands.run("pause").out == "Paused\n"
-    drained = commands.run(*AT_ONCE)
+    assert commands.within.run("pause").out == "Paused\n"
+    drained = commands.within.run(*AT_ONCE)
     assert drained.err.splitlines()[-1] == "Paused, 3 waiting; to go on: hyperdrip resume"
     assert drained.out == "0 sent, 3 waiting\n"
     assert commands.within.json("db", "status")["paused"] is True
@@ -80,7 +80,8 @@ def test_a_worker_that_waits_sends_what_is_added_meanwhile(
 ) -> None:
     with commands.start("worker", "--poll-interval", "50", "--message-delay", "0") as worker:
         worker.wait_for_line("Drip worker started .*")
-        commands.run("add-lead", "--name", "A", "--email", "a@example.com", "--max-messages", "1")
+        one = ("--max-messages", "1")
+        commands.within.run("add-lead", "--name", "A", "--email", "a@example.com", *one)
         worker.wait_for_line(r"Sending message #1 to a@example\.com .*")
         worker.wait_for_line(r"Lead a@example\.com completed drip campaign \(1/1 messages\)")
         worker.send(signal.SIGTERM)
@@ -93,9 +94,9 @@ def test_a_missed_day_is_rolled_over_by_the_next_worker_or_by_hand(
     commands: Commands, conn: psycopg.Connection
 ) -> None:
     add_leads(conn, 3, messages=2)
-    assert commands.json("worker", "--drain", WORKER_MESSAGE_DELAY=0)["sent"] == 3
+    assert commands.within.json("worker", "--drain", WORKER_MESSAGE_DELAY=0)["sent"] == 3
     two_days_on = {"HYPERDRIP_NOW": "2024-01-17T09:00:00Z"}
-    by_hand = commands.json("rollover", **two_days_on)
+    by_hand = commands.within.json("rollover", **two_days_on)
     assert (by_hand["day"], by_hand["rolledOver"], by_hand["closed"]) == (
         *("2024-01-17", 3),
         ["2024-01-15", "2024-01-16"],
@@ -111,10 +112,10 @@ def test_a_clock_that_goes_back_sends_nothing_and_rolls_nothing_over(
     add_leads(conn, 3)
     tomorrow = {"HYPERDRIP_NOW": "2024-01-16T09:00:00Z"}
     assert commands.within.json(*AT_ONCE, **tomorrow)["sent"] == 3
-    back = commands.run(*AT_ONCE)
+    back = commands.within.run(*AT_ONCE)
     assert "The clock stands before a day already opened; nothing is claimed\n" in back.err
     assert back.out.startswith("0 sent")
-    assert "nothing was done" in commands.run("rollover").out
+    assert "nothing was done" in commands.within.run("rollover").out
     commands.assert_audit_ok()
 
 
