@@ -1,6 +1,6 @@
 """Whatever happens in whatever order, the promises hold: a state machine with a movable clock."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
@@ -11,16 +11,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     rule,
     run_state_machine_as_test,
 )
 
 from hyperdrip import instance as instances
-from hyperdrip import leads, ledger, limits, queue, quota, rollover, standing
+from hyperdrip import leads, ledger, limits, queue, quota, reconciling, rollover, standing
 from hyperdrip.clock import day_of
 from hyperdrip.db import connect
-from hyperdrip.models import Claim, LeadStatus
+from hyperdrip.models import Claim, LeadStatus, MessageKey
+from hyperdrip.reconciling import Which
 from hyperdrip.rollover import Policy
 from hyperdrip.senders import Failed, Outcome, Retry, Sent, Unknown
 from tests.database import Server
@@ -49,6 +51,8 @@ OUTCOMES = st.sampled_from(
     [Sent(), Sent(), Sent(), Retry("451"), Failed("550"), Unknown("died"), Killed()]
 )
 NUMBERS = st.sets(st.integers(0, 30), min_size=1, max_size=6)
+ONE_OR_ALL = st.none() | st.integers(0, 30)
+ENDED = {"FAILED", "STOPPED"}
 
 
 class Calendar(RuleBasedStateMachine):
@@ -67,6 +71,7 @@ class Calendar(RuleBasedStateMachine):
         self.may_have_left: Counter[date] = Counter()
         self.limits: dict[date, int] = {}
         self.held: set[str] = set()
+        self.sent_again: set[str] = set()
         self.is_paused = False
         self.newest = START.date()
 
@@ -78,6 +83,10 @@ class Calendar(RuleBasedStateMachine):
             self.server.drop(self.dsn)
 
     # What people do
+
+    @initialize(count=st.integers(1, 6), messages=st.integers(1, 4))
+    def begin(self, count: int, messages: int) -> None:
+        self.add(count, messages, later=0)
 
     @rule(count=st.integers(1, 6), messages=st.integers(1, 4), later=st.integers(0, 3))
     def add(self, count: int, messages: int, later: int) -> None:
@@ -135,6 +144,52 @@ class Calendar(RuleBasedStateMachine):
         self.is_paused = not self.is_paused
         instances.set_paused(self.conn, is_paused=self.is_paused)
 
+    # What somebody found out about messages of unknown fate
+
+    @rule(number=ONE_OR_ALL)
+    def mark_as_sent(self, number: int | None) -> None:
+        self.have_something_unknown()
+        meant, before = self.unknown(number), self.standing()
+        marked = reconciling.mark_sent(self.conn, self.clock, self.which(number))
+        assert marked.messages == len(meant)
+        assert not self.unknown(number)
+        assert self.standing() == before
+
+    @rule(number=ONE_OR_ALL, ended=st.integers(0, 2))
+    def send_again(self, number: int | None, ended: int) -> None:
+        self.have_something_unknown(ended)
+        meant, before = self.unknown(number), self.standing()
+        hindered = {lead_id for lead_id, status in before.items() if status in ENDED}
+        lost = {key for key in meant if key[0] in hindered | self.suppressed()}
+        found = reconciling.send_again(self.conn, self.clock, self.which(number), with_email=True)
+        assert (found.messages, found.left_out.keys()) == (len(meant - lost), lost)
+        assert self.unknown(number) == lost
+        goes_on = {lead_id: "ACTIVE" for lead_id, _, _ in meant - lost}
+        paused = {lead_id: status for lead_id, status in before.items() if status == "PAUSED"}
+        assert self.standing() == before | goes_on | paused
+        keys = {_key(*key) for key in meant - lost}
+        self.held -= keys
+        self.sent_again |= keys
+
+    @rule(number=ONE_OR_ALL, ended=st.integers(0, 2))
+    def cancel(self, number: int | None, ended: int) -> None:
+        self.have_something_unknown(ended)
+        meant, before = self.unknown(number), self.standing()
+        over = {key for key in meant if before[key[0]] in ENDED}
+        found = reconciling.cancel(self.conn, self.clock, self.which(number))
+        assert (found.messages, found.left_out.keys()) == (len(over), meant - over)
+        assert self.unknown(number) == meant - over
+        assert self.standing() == before
+
+    def have_something_unknown(self, ended: int = 0) -> None:
+        """Left to chance it would be rare that there is something to reconcile.
+
+        `ended`: so many of these messages are of leads that are stopped.
+        """
+        if not self.unknown():
+            self.lose_answers(wave_size=10)
+        self.stop({self.ids.index(lead_id) for lead_id, _, _ in sorted(self.unknown())[:ended]})
+
     # What time does
 
     @rule(hours=st.integers(1, 80))
@@ -190,6 +245,10 @@ class Calendar(RuleBasedStateMachine):
         )
         self.silent |= {lead.id for lead in failed}
 
+    @rule(wave_size=st.sampled_from([1, 2, 10]))
+    def lose_answers(self, wave_size: int) -> None:
+        self.work([Unknown("died")] * 4, wave_size, name="smtp")
+
     @rule()
     def roll_over(self) -> None:
         rollover.roll_over(self.conn, self.clock, Policy(max_attempts=3))
@@ -208,12 +267,18 @@ class Calendar(RuleBasedStateMachine):
 
     @invariant()
     def messages_of_a_lead_left_in_order_on_days_of_their_own(self) -> None:
-        found = self.conn.execute(
-            "select lead_id, number, day from (select *, lag(day) over (partition by lead_id"
-            " order by number) as before from hyperdrip.message where state in ('sent', 'unknown'))"
-            " as gone where day <= before"
-        ).fetchall()
-        assert found == []
+        """What was sent again left when it could, so it may be behind what had left already."""
+        left: dict[int, list[date]] = defaultdict(list)
+        in_order: dict[int, list[date]] = defaultdict(list)
+        for lead_id, run, number, day in self.conn.execute(
+            "select lead_id, run, number, day from hyperdrip.message"
+            " where state in ('sent', 'unknown') order by lead_id, run, number"
+        ):
+            left[lead_id].append(day)
+            if _key(lead_id, run, number) not in self.sent_again:
+                in_order[lead_id].append(day)
+        assert all(len(set(days)) == len(days) for days in left.values())
+        assert all(sorted(days) == days for days in in_order.values())
 
     @invariant()
     def nothing_open_lies_on_a_closed_day(self) -> None:
@@ -266,6 +331,9 @@ class Calendar(RuleBasedStateMachine):
         assert quota.list_open_days(self.conn, self.today) == []
         statuses = {status for (status,) in self.conn.execute("select status from hyperdrip.lead")}
         assert statuses <= {"COMPLETED", "FAILED", "STOPPED"}
+        reconciling.mark_sent(self.conn, self.clock, Which())
+        assert not self.unknown()
+        self.the_tables_agree()
 
     # Small words
 
@@ -275,6 +343,22 @@ class Calendar(RuleBasedStateMachine):
 
     def chosen(self, numbers: Iterable[int]) -> list[int]:
         return [self.ids[number] for number in numbers if number < len(self.ids)]
+
+    def which(self, number: int | None) -> Which:
+        return Which() if number is None else Which(lead_id=self.chosen_one(number))
+
+    def chosen_one(self, number: int) -> int:
+        return self.ids[number % len(self.ids)]
+
+    def unknown(self, number: int | None = None) -> set[MessageKey]:
+        """The messages of unknown fate, of one lead or of all."""
+        rows: list[MessageKey] = self.conn.execute(
+            "select lead_id, run, number from hyperdrip.message where state = 'unknown'"
+        ).fetchall()
+        return {key for key in rows if number is None or key[0] == self.chosen_one(number)}
+
+    def standing(self) -> dict[int, str]:
+        return dict(self.conn.execute("select id, status from hyperdrip.lead").fetchall())
 
     def suppressed(self) -> set[int]:
         rows: list[tuple[Any]] = self.conn.execute(
@@ -288,6 +372,10 @@ class Calendar(RuleBasedStateMachine):
             self.conn, first_day=self.today, last_day=self.today, instance=instance
         )
         self.limits[self.today] = max(self.limits.get(self.today, 0), day.capacity)
+
+
+def _key(lead_id: int, run: int, number: int) -> str:
+    return f"lead_{lead_id}-{run}-{number}"
 
 
 @pytest.mark.slow
