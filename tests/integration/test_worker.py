@@ -459,7 +459,7 @@ class BrokenClaim:
         conn.execute("create sequence breaks")
         conn.execute(
             f"""
-            create function break_claim() returns trigger language plpgsql as $$
+            create function break_claim() returns trigger language plpgsql security definer as $$
             begin
                 if nextval('breaks') = 1 then {how}; end if;
                 return new;
