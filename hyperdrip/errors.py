@@ -5,16 +5,20 @@ HyperdripError                1   something failed
 ├── NotFoundError             3   no such lead, campaign, message or queue
 ├── ConflictError             4   it exists already, or somebody holds it
 ├── InvalidDataError          5   a value that cannot be taken
-│   └── NoRoomError           5   the plan does not fit before the horizon
+│   ├── NoRoomError           5   the plan does not fit before the horizon
+│   ├── CampaignError         5   mistakes in a campaign's files, a line each
+│   └── RenderError           5   a message that cannot be written for this lead
 ├── DatabaseError             6   the database cannot be used
 │   ├── DatabaseUnavailable   6   not reachable, or the connection was lost
 │   ├── FencedError           6   a copy of another database, which must not send
 │   └── NotMigratedError      6   no schema yet, or one of another version
 └── AuditFailed               7   `audit` found a broken invariant
 
-A message is one line: what happened, with which value, and what to do about it. It never holds
+A message is one line (CampaignError: one for each mistake): what happened, with which value, and what to do about it. It never holds
 a password.
 """
+
+from collections.abc import Sequence
 
 
 class HyperdripError(Exception):
@@ -57,6 +61,28 @@ class InvalidDataError(HyperdripError):
 
 class NoRoomError(InvalidDataError):
     """A plan would reach past the horizon; nothing was written."""
+
+
+class CampaignError(InvalidDataError):
+    """A campaign cannot be used. The message has a line for each of `mistakes`."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        """`mistakes`: each one line, with the file and what to do."""
+        super().__init__("\n".join(mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+class RenderError(InvalidDataError):
+    """A message cannot be written for this lead: pause the lead, the next one may be fine.
+
+    `missing`: the name of the value that the lead does not have, such as `fields.company`; empty
+    when something else is wrong.
+    """
+
+    def __init__(self, message: str, *, missing: str = "") -> None:
+        """`message`: one line."""
+        super().__init__(message)
+        self.missing = missing
 
 
 class DatabaseError(HyperdripError):
