@@ -81,8 +81,11 @@ def _mailbox(own: str | None, own_name: str, default: str, setting: str) -> Mail
 
 def _https(public_url: str) -> str:
     if public_url and not (
-        public_url.startswith("https://") and public_url.isascii() and public_url.isprintable()
-        and len(public_url) <= 500 and not set(public_url) & set(' <>"\\,')
+        public_url.startswith("https://")
+        and public_url.isascii()
+        and public_url.isprintable()
+        and len(public_url) <= 500
+        and not set(public_url) & set(' <>"\\,')
     ):
         raise SettingsError(
             f"PUBLIC_URL={public_url[:80]!r} is no address such as https://mail.example.com;"
@@ -99,7 +102,9 @@ def _mailto(address: str) -> str:
             return ""
         raise SettingsError(str(error)) from None
     if not found.isascii():
-        raise SettingsError(f"UNSUBSCRIBE_MAILTO={address!r} is not ASCII; not all programs take it")
+        raise SettingsError(
+            f"UNSUBSCRIBE_MAILTO={address!r} is not ASCII; not all programs take it"
+        )
     return found
 
 
@@ -177,13 +182,15 @@ def _alternatives(head: str, rendered: Rendered, message_id: str) -> bytes:
         f'{head}MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="{boundary}"'
         f"\r\n\r\n--{boundary}\r\n{text_head}"
     ).encode()
-    return b"".join((
-        start,
-        text,
-        f"\r\n--{boundary}\r\n{html_head}".encode(),
-        html,
-        f"\r\n--{boundary}--\r\n".encode(),
-    ))
+    return b"".join(
+        (
+            start,
+            text,
+            f"\r\n--{boundary}\r\n{html_head}".encode(),
+            html,
+            f"\r\n--{boundary}--\r\n".encode(),
+        )
+    )
 
 
 def _part(subtype: str, text: str) -> tuple[str, bytes]:

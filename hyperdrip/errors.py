@@ -14,8 +14,8 @@ HyperdripError                1   something failed
 │   └── NotMigratedError      6   no schema yet, or one of another version
 └── AuditFailed               7   `audit` found a broken invariant
 
-A message is one line (CampaignError: one for each mistake): what happened, with which value, and what to do about it. It never holds
-a password.
+A message is one line: what happened, with which value, and what to do about it. It never holds
+a password. Only CampaignError has a line for each of many mistakes.
 """
 
 from collections.abc import Sequence

@@ -24,7 +24,9 @@ _DOMAIN = re.compile(
     r"[A-Za-z0-9\u00a1-\U0010ffff])?)*"
     r"|\[[0-9A-Fa-f:.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]"
 )
-_MAILBOX = re.compile(r'\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^"<>]*?))\s*<(?P<email>.+)>\s*')
+_MAILBOX = re.compile(
+    r'\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^"<>]*?))\s*<(?P<email>.+)>\s*'
+)
 
 
 class Mailbox(NamedTuple):
@@ -140,9 +142,7 @@ def _folded(line: str) -> str:
 
 def _encoded(text: str) -> str:
     """RFC 2047 encoded words, a line each; none ends within a character."""
-    return "\r\n ".join(
-        f"=?utf-8?b?{b64encode(chunk).decode()}?=" for chunk in _chunks(text)
-    )
+    return "\r\n ".join(f"=?utf-8?b?{b64encode(chunk).decode()}?=" for chunk in _chunks(text))
 
 
 def _chunks(text: str) -> Iterator[bytes]:

@@ -140,7 +140,7 @@ def find_mistakes(markdown: str) -> list[Mistake]:
         is_bare = words.is_only_tags(token.content)
         open_levels = alone if is_bare else []
         tags = words.tags_in(token.content)
-        is_fine = all([_balance(open_levels, word, token.level) for _, word in tags])
+        is_fine = all(_balance(open_levels, word, token.level) for _, word in tags)
         if not is_fine or (open_levels and not is_bare):
             line, word = tags[0]
             found.append(Mistake(line, _TORN.format(word)))
@@ -193,16 +193,14 @@ def _body(words: _Words, text: str) -> str:
         for child in token.children or ():
             for attribute in {"href", "src"} & child.attrs.keys():
                 child.attrs[attribute] = words.address(str(child.attrs[attribute]))
-    return parser.renderer.render(tokens, parser.options, env)
+    return str(parser.renderer.render(tokens, parser.options, env))
 
 
 def _unwrapped(words: _Words, tokens: list[Token]) -> Iterator[Token]:
     """A paragraph that has only tags is no paragraph."""
     skip = False
     for index, token in enumerate(tokens):
-        is_bare = (
-            token.type == "paragraph_open" and words.is_only_tags(tokens[index + 1].content)
-        )
+        is_bare = token.type == "paragraph_open" and words.is_only_tags(tokens[index + 1].content)
         if is_bare:
             skip = True
             yield Token("html_block", "", 0, content=tokens[index + 1].content + "\n")
@@ -226,7 +224,7 @@ class _TextWriter:
         self._words = words
 
     def blocks(self, nodes: list[SyntaxTreeNode], gap: str = "\n\n") -> str:
-        """Blocks with a gap before each; tags take none, so that what they leave out leaves none."""
+        """Blocks with a gap before each; tags take none, so what they leave out leaves none."""
         written = ""
         for node in nodes:
             block = self._block(node)
@@ -253,7 +251,9 @@ class _TextWriter:
 
     def _list(self, node: SyntaxTreeNode) -> str:
         is_tight = all(
-            part.hidden for item in node.children for part in item.children
+            part.hidden
+            for item in node.children
+            for part in item.children
             if part.type == "paragraph"
         )
         start = int(node.attrs.get("start", 1))

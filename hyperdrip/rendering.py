@@ -21,9 +21,10 @@ from hyperdrip.templates import (
 
 SMALL_PRINT = "margin: 16px 0 0; font-size: 13px; color: #57606a"
 # What people write in front of a first name. A name that is nothing else stays as it is.
-TITLES = frozenset(
-    "mr mrs ms miss mx dr prof professor sir dame rev herr frau hr fr dipl ing med".split()
-)
+TITLES = frozenset({
+    "mr", "mrs", "ms", "miss", "mx", "dr", "prof", "professor", "sir", "dame", "rev", "herr",
+    "frau", "hr", "fr", "dipl", "ing", "med",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         self.tests = {name: self.tests[name] for name in TESTS}
 
     @staticmethod
-    def concat(pieces: Iterable[str]) -> str:  # type: ignore[override]
+    def concat(pieces: Iterable[str]) -> str:
         """Put the output together, up to a length."""
         taken = list[str]()
         length = 0
@@ -155,7 +155,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 def _part(obj: Any, argument: Any) -> Any:
     try:
         if isinstance(obj, Mapping) or (isinstance(obj, str | list) and isinstance(argument, int)):
-            return usable(obj[argument])  # type: ignore[index]
+            return usable(obj[argument])
     except LookupError:
         pass
     return None

@@ -72,4 +72,6 @@ def unsubscribe_url(public_url: str, token: str) -> str:
 
 def unsubscribe_mailto(address: str, token: str) -> str:
     """The address to which a mail with the token in its subject unsubscribes."""
-    return f"mailto:{quote(address.removeprefix('mailto:'), safe='@')}?subject=unsubscribe%20{token}"
+    return (
+        f"mailto:{quote(address.removeprefix('mailto:'), safe='@')}?subject=unsubscribe%20{token}"
+    )
