@@ -275,7 +275,9 @@ class _TextWriter:
         match node.type:
             case "text" | "code_inline":
                 return node.content
-            case "softbreak" | "hardbreak":
+            case "softbreak":
+                return " "  # with values in them, the lines of the file have any length
+            case "hardbreak":
                 return "\n"
             case "image":
                 return node.content
