@@ -43,7 +43,7 @@ def read_campaign(folder: Path) -> Campaign:
     Raises: CampaignError with a line for each mistake, in the order of the files.
     """
     if not folder.is_dir():
-        raise CampaignError([f"{folder}: is no folder; name one that has a {HEAD}"])
+        raise CampaignError(f"{folder}: is no folder; name one that has a {HEAD}")
     mistakes = _Mistakes()
     head = _read_head(folder, mistakes)
     values = head.get("values", {})
@@ -52,7 +52,7 @@ def read_campaign(folder: Path) -> Campaign:
         for number, path in enumerate(_list_step_files(folder, mistakes), 1)
     ]
     if mistakes:
-        raise CampaignError(mistakes)
+        raise CampaignError("\n".join(mistakes))
     return from_settings(head["name"], head, [step for step in steps if step])
 
 

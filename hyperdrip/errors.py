@@ -18,8 +18,6 @@ A message is one line: what happened, with which value, and what to do about it.
 a password. Only CampaignError has a line for each of many mistakes.
 """
 
-from collections.abc import Sequence
-
 
 class HyperdripError(Exception):
     """Something failed that the user can read about in one line."""
@@ -64,12 +62,12 @@ class NoRoomError(InvalidDataError):
 
 
 class CampaignError(InvalidDataError):
-    """A campaign cannot be used. The message has a line for each of `mistakes`."""
+    """A campaign cannot be used: a line for each mistake, with the file and what to do."""
 
-    def __init__(self, mistakes: Sequence[str]) -> None:
-        """`mistakes`: each one line, with the file and what to do."""
-        super().__init__("\n".join(mistakes))
-        self.mistakes = tuple(mistakes)
+    @property
+    def mistakes(self) -> list[str]:
+        """The lines of the message."""
+        return str(self).split("\n")
 
 
 class RenderError(InvalidDataError):

@@ -132,7 +132,6 @@ def find_mistakes(markdown: str) -> list[Mistake]:
     if raw:
         return [Mistake(line, "'raw' is not for campaigns; write {{ '{{' }}") for line in raw]
     words = _Words(markdown)
-    found = list[Mistake]()
     alone = list[int]()
     for token in _parser().parse(words.texts[0]):
         if token.type not in ("inline", "fence", "code_block"):
@@ -143,8 +142,8 @@ def find_mistakes(markdown: str) -> list[Mistake]:
         is_fine = all(_balance(open_levels, word, token.level) for _, word in tags)
         if not is_fine or (open_levels and not is_bare):
             line, word = tags[0]
-            found.append(Mistake(line, _TORN.format(word)))
-    return found
+            return [Mistake(line, _TORN.format(word))]  # the others come of it
+    return []
 
 
 _TORN = (

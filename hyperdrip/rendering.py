@@ -75,7 +75,7 @@ def compile_campaign(campaign: Campaign) -> CompiledCampaign:
         for mistake in find_body_mistakes(footer, campaign.values)
     ]
     if mistakes:
-        raise CampaignError(mistakes)
+        raise CampaignError("\n".join(mistakes))
     given = ((name, usable(value)) for name, value in campaign.values.items())
     values = {
         name: Names(name, value) if isinstance(value, Mapping) else value

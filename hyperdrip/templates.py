@@ -199,7 +199,7 @@ def find_mistakes(source: str, known: Iterable[str]) -> list[Mistake]:
         tree = TEXT.parse(source)
     except TemplateSyntaxError as error:
         return [Mistake(error.lineno, f"{error.message}; check the braces")]
-    found = [Mistake(line, text) for node in _walk(tree) for line, text in _judge(node)]
+    found = [Mistake(line, text) for line, text in _walk(tree)]
     if found:
         return found
     names = sorted(known)
@@ -209,10 +209,12 @@ def find_mistakes(source: str, known: Iterable[str]) -> list[Mistake]:
     return sorted(found)
 
 
-def _walk(node: nodes.Node) -> Iterator[nodes.Node]:
-    yield node
-    for inner in node.iter_child_nodes():
-        yield from _walk(inner)
+def _walk(node: nodes.Node) -> Iterator[tuple[int, str]]:
+    found = list(_judge(node))
+    yield from found
+    if not found:  # what is within a mistake is not judged
+        for inner in node.iter_child_nodes():
+            yield from _walk(inner)
 
 
 def _judge(node: nodes.Node) -> Iterator[tuple[int, str]]:
