@@ -17,7 +17,7 @@ import yaml
 from frontmatter.default_handlers import YAMLHandler
 
 from hyperdrip.errors import CampaignError, InvalidDataError
-from hyperdrip.headers import parse_mailbox
+from hyperdrip.headers import LONGEST_VALUE, parse_mailbox
 from hyperdrip.models import Campaign, Step
 from hyperdrip.rendering import find_body_mistakes, find_step_mistakes
 from hyperdrip.templates import LEAD_NAMES
@@ -27,6 +27,9 @@ LARGEST_FILE = 200_000
 LONGEST_DELAY_DAYS = 365
 MOST_STEPS = 365
 CAMPAIGN_KEYS = ("name", "from", "reply-to", "footer", "values")
+JINJA_WORDS = frozenset({
+    "and", "else", "false", "if", "in", "is", "loop", "none", "not", "or", "self", "true",
+})  # fmt: skip
 STEP_KEYS = ("subject", "delay_days", "preheader", "text")
 
 
@@ -152,9 +155,11 @@ def _check_values(values: Any, line: int | None, mistakes: _Mistakes) -> None:
     for name, value in values.items():
         if name in LEAD_NAMES:
             mistakes.note(HEAD, line, f"value {name!r} is a lead's own; choose another name")
-        elif not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        elif not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name.lower() in JINJA_WORDS:
             mistakes.note(
-                HEAD, line, f"value {name!r} is no name for templates; use letters, digits and _"
+                HEAD,
+                line,
+                f"value {name!r} is no name for templates; use letters, digits and _",
             )
         try:
             json.dumps(value, allow_nan=False)
@@ -213,8 +218,10 @@ def _read_step(
             file, 1, "has no front matter; begin with the lines ---, subject: ..., and ---"
         )
         return None
+    handler = YAMLHandler()
     try:
-        matter, body = frontmatter.parse(text, handler=YAMLHandler())
+        matter, body = frontmatter.parse(text, handler=handler)
+        keys = yaml.compose(handler.split(text)[0], Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         mistakes.note(
@@ -228,6 +235,7 @@ def _read_step(
         mistakes.note(file, None, f"front matter is no YAML: {reason}; put texts in quotes")
         return None
     before = len(mistakes)
+    _refuse_repeated(file, keys, mistakes)
     _check_front_matter(file, text, matter, number, mistakes)
     if not body:
         mistakes.note(file, None, "has no text; write it below the front matter")
@@ -243,6 +251,17 @@ def _read_step(
     return step
 
 
+def _refuse_repeated(file: str, front_matter: yaml.Node | None, mistakes: _Mistakes) -> None:
+    """YAML itself takes the last one."""
+    seen = set[str]()
+    for key, _ in front_matter.value if isinstance(front_matter, yaml.MappingNode) else ():
+        if key.value in seen:
+            # Its first line is the one of the dashes.
+            line = key.start_mark.line + 1
+            mistakes.note(file, line, f"{key.value} stands here a second time; leave one")
+        seen.add(key.value)
+
+
 def _check_front_matter(
     file: str, text: str, matter: Mapping[str, Any], number: int, mistakes: _Mistakes
 ) -> None:
@@ -252,13 +271,20 @@ def _check_front_matter(
     for key in ("subject", "preheader", "text"):
         if key in matter and (not isinstance(matter[key], str) or not matter[key].strip()):
             mistakes.note(file, _line_of(text, key), f"{key} is no text; put it in quotes")
+    subject = str(matter.get("subject", ""))
+    if len(subject) > LONGEST_VALUE and "{" not in subject:
+        mistakes.note(
+            file, _line_of(text, "subject"), f"subject is longer than {LONGEST_VALUE} characters"
+        )
     delay = matter.get("delay_days", 1)
     line = _line_of(text, "delay_days")
+    if number == 1 and delay in (0, 1):
+        return
     if type(delay) is not int or not 1 <= delay <= LONGEST_DELAY_DAYS:
         mistakes.note(
             file, line, f"delay_days is not a whole number from 1 to {LONGEST_DELAY_DAYS}"
         )
-    elif number == 1 and delay != 1:
+    elif number == 1:
         mistakes.note(
             file, line, "delay_days: the first message leaves when the lead starts; leave it out"
         )
@@ -269,7 +295,7 @@ def _make_step(number: int, matter: Mapping[str, Any], body: str) -> Step:
         number=number,
         subject=" ".join(matter["subject"].split()),
         markdown=body,
-        delay_days=matter.get("delay_days", 1),
+        delay_days=matter.get("delay_days") or 1,  # 0 is what the first one may say
         preheader=matter.get("preheader"),
         plain_text=matter.get("text"),
     )

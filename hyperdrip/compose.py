@@ -25,6 +25,7 @@ from hyperdrip.settings import Settings
 from hyperdrip.unsubscribing import unsubscribe_mailto, unsubscribe_url
 
 LONGEST_LINE = 998  # octets, without the line end: RFC 5322 2.1.1
+_CONTROLS = bytes({*range(32), 127} - {*b"\t\n"})
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def make_letterhead(campaign: Campaign, settings: Settings, *, instance: str = "
         mail_from=sender,
         head=head,
         list_id=check_value("List-Id", list_id),
-        postal_address=settings.postal_address,
+        postal_address=_postal_address(settings.postal_address),
         public_url=_https(settings.public_url),
         unsubscribe_mailto=_mailto(settings.unsubscribe_mailto),
         instance=hashlib.sha256(instance.encode()).hexdigest()[:12],
@@ -75,6 +76,16 @@ def _mailbox(own: str | None, own_name: str, default: str, setting: str) -> Mail
         return parse_mailbox(f"campaign's {own_name}", own)
     try:
         return parse_mailbox(setting, default) if default else None
+    except InvalidDataError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _postal_address(address: str) -> str:
+    """The lines of the address, each of which could stand in a header."""
+    try:
+        return "\n".join(
+            check_value("POSTAL_ADDRESS", line.strip()) for line in address.strip().splitlines()
+        )
     except InvalidDataError as error:
         raise SettingsError(str(error)) from None
 
@@ -139,6 +150,7 @@ def compose(
             f"Feedback-ID: step-{rendered.number}:{letterhead.list_id.partition('.')[0]}"
             ":drip:hyperdrip\r\n"
         )
+        data = _alternatives(head, complete, message_id)
     except InvalidDataError as error:
         raise RenderError(f"step {rendered.number}: {error}") from None
     needs_smtputf8 = to.needs_smtputf8 or not letterhead.head.isascii()
@@ -146,7 +158,7 @@ def compose(
         mail_from=letterhead.mail_from.email,
         rcpt_to=to.email,
         message_id=message_id,
-        data=_alternatives(head, complete, message_id),
+        data=data,
         needs_smtputf8=needs_smtputf8,
     )
 
@@ -195,7 +207,13 @@ def _alternatives(head: str, rendered: Rendered, message_id: str) -> bytes:
 
 def _part(subtype: str, text: str) -> tuple[str, bytes]:
     """The head and the octets of one part, encoded only where it has to be."""
-    octets = text.replace("\n", "\r\n").encode()
+    try:
+        octets = text.encode()
+    except UnicodeEncodeError:
+        raise InvalidDataError("its text has half a character; take it out") from None
+    if len(octets) != len(octets.translate(None, _CONTROLS)):
+        raise InvalidDataError("its text has a control character; take it out")
+    octets = octets.replace(b"\n", b"\r\n")
     if text.isascii() and max(map(len, text.split("\n"))) <= LONGEST_LINE:
         encoding = "7bit"
     elif len(octets) - len(text) > len(text) // 10:

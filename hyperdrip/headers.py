@@ -10,6 +10,7 @@ from hyperdrip.errors import InvalidDataError
 LONGEST_VALUE = 900  # with its name it still is one line of 998 octets
 LONGEST_ADDRESS = 320
 LONGEST_LINE = 78
+LONGEST_WORD = 60  # a longer one would leave the name of its header alone on a line
 LONGEST_CHUNK = 42  # octets of one encoded word, which with `Subject: ` is one line
 SHOWN = 60
 # What ends a header, or hides in it: controls, line and paragraph separators, lone surrogates.
@@ -105,10 +106,14 @@ def write_text(name: str, value: str) -> str:
     Raises: InvalidDataError.
     """
     check_value(name, value)
-    line = f"{name}: {value}\r\n"
     if not value.isascii() or "=?" in value or value != value.strip():
         return f"{name}: {_encoded(value)}\r\n"
-    return line if len(line) <= LONGEST_LINE + 2 else f"{_folded(line[:-2])}\r\n"
+    line = f"{name}: {value}"
+    if len(line) <= LONGEST_LINE:
+        return f"{line}\r\n"
+    if max(map(len, value.split(" "))) > LONGEST_WORD:
+        return f"{name}: {_encoded(value)}\r\n"
+    return f"{_folded(line)}\r\n"
 
 
 def write_mailbox(name: str, mailbox: Mailbox) -> str:
@@ -131,7 +136,7 @@ def write_mailbox(name: str, mailbox: Mailbox) -> str:
 
 
 def _folded(line: str) -> str:
-    """Break a long line of words; what has no room to break stays in one."""
+    """Break a long line of words."""
     lines = [""]
     for word in line.split(" "):
         if lines[-1] and len(lines[-1]) + len(word) >= LONGEST_LINE and word:

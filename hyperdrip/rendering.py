@@ -6,18 +6,13 @@ from html import escape
 from typing import Any
 
 from hyperdrip.errors import CampaignError, RenderError
-from hyperdrip.markdown import HTML_END, PREHEADER, SUBJECT, to_html, to_text
+from hyperdrip.markdown import HTML_END, PREHEADER, SUBJECT, to_html
 from hyperdrip.markdown import find_mistakes as find_markdown_mistakes
 from hyperdrip.models import Campaign, Recipient, Rendered, Step
-from hyperdrip.templates import (
-    LEAD_NAMES,
-    Mistake,
-    Names,
-    Render,
-    compile_template,
-    find_mistakes,
-    usable,
-)
+from hyperdrip.plain_text import to_text
+from hyperdrip.template_values import Names, usable
+from hyperdrip.template_words import without_tag_lines
+from hyperdrip.templates import LEAD_NAMES, Mistake, Render, compile_template, find_mistakes
 
 SMALL_PRINT = "margin: 16px 0 0; font-size: 13px; color: #57606a"
 # What people write in front of a first name. A name that is nothing else stays as it is.
@@ -76,18 +71,15 @@ def compile_campaign(campaign: Campaign) -> CompiledCampaign:
     ]
     if mistakes:
         raise CampaignError("\n".join(mistakes))
-    given = ((name, usable(value)) for name, value in campaign.values.items())
-    values = {
-        name: Names(name, value) if isinstance(value, Mapping) else value
-        for name, value in given
-        if value is not None
-    }
+    given = ((name, usable(value, name)) for name, value in campaign.values.items())
+    values = {name: value for name, value in given if value is not None}
     steps = tuple(_compile_step(step, footer, values) for step in campaign.steps)
     return CompiledCampaign(campaign.name, steps)
 
 
 def _compile_step(step: Step, footer: str, values: Mapping[str, Any]) -> CompiledStep:
-    text = to_text(step.markdown) if step.plain_text is None else step.plain_text
+    own = step.plain_text
+    text = to_text(step.markdown) if own is None else without_tag_lines(own)
     below = f"\n\n--\n{to_text(footer)}" if footer.strip() else ""
     html = to_html(step.markdown, footer, has_preheader=bool(step.preheader))
     return CompiledStep(
@@ -136,6 +128,8 @@ def render(step: CompiledStep, recipient: Recipient) -> Rendered:
             preheader = values[PREHEADER] = _one_line(step.preheader(values))
         html = step.html(values)
         text = step.text(values).strip() + "\n"
+        if len(text) == 1:
+            raise RenderError("its text is empty")
     except RenderError as error:
         raise RenderError(f"step {step.number}: {error}", missing=error.missing) from None
     return Rendered(step.number, subject, preheader, html, text)

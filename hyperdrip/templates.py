@@ -1,7 +1,6 @@
 """PURE: the language of templates: Jinja2 in an immutable sandbox that knows values and filters.
 
-What a lead has is only ever a value, never a template. None, an empty text and blanks count as
-missing, and a missing value that is printed is an error.
+What a lead has is only ever a value, never a template. A missing value that is printed is an error.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from hyperdrip.errors import RenderError
+from hyperdrip.template_values import CONTROL, Names, clean
 
 LONGEST_OUTPUT = 500_000
 LONGEST_SHOWN = 80
@@ -44,37 +44,6 @@ class Mistake(NamedTuple):
 
     line: int
     text: str
-
-
-class Names:
-    """Values by name, which a template can look up and do nothing else with."""
-
-    __slots__ = ("path", "values")
-
-    def __init__(self, path: str, values: Mapping[str, Any]) -> None:
-        self.path = path
-        self.values = values
-
-
-def usable(value: Any) -> Any:
-    """The value as templates see it, without what no text needs; None when it counts as missing."""
-    if isinstance(value, str):
-        text = value if value.isprintable() else _tidy(value)
-        return text.strip() or None
-    return value
-
-
-def _tidy(text: str) -> str:
-    """Line breaks as LF, and no control characters; empty when nothing in it is visible."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n")
-    text = text.replace("\u2029", "\n\n")
-    kept = "".join(char for char in text if char in "\n\t" or not _is_control(char))
-    # Joiners, direction marks and the like are for the characters around them.
-    return kept if any(char.isprintable() and not char.isspace() for char in kept) else ""
-
-
-def _is_control(char: str) -> bool:
-    return char < " " or "\x7f" <= char <= "\x9f" or "\ud800" <= char <= "\udfff"
 
 
 class _Missing(StrictUndefined):
@@ -109,6 +78,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         self.filters = {name: self.filters[name] for name in FILTERS} | {
             HREF: _href,
             URL_PART: _url_part,
+            "join": _join,
+            "replace": _replace,
         }
         self.tests = {name: self.tests[name] for name in TESTS}
 
@@ -119,8 +90,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         length = 0
         for piece in pieces:
             length += len(piece)
-            if length > LONGEST_OUTPUT:
-                raise TemplateRuntimeError(f"it gets longer than {LONGEST_OUTPUT} characters")
+            _refuse_longer(length)
             taken.append(piece)
         return "".join(taken)
 
@@ -133,17 +103,12 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     def getitem(self, obj: Any, argument: Any) -> Any:
         """Look up a name or a position; what is blank there is missing."""
         if isinstance(obj, Names):
-            path = f"{obj.path}.{argument}"
-            found = usable(obj.values.get(argument))
+            path, found = f"{obj.path}.{argument}", obj.get(argument)
         elif isinstance(obj, _Missing):
-            path = f"{obj.path}.{argument}"
-            found = None
+            path, found = f"{obj.path}.{argument}", None
         else:
-            path = str(argument)
-            found = _part(obj, argument)
-        if found is None:
-            return self.undefined(name=path)
-        return Names(path, found) if isinstance(found, Mapping) else found
+            path, found = str(argument), _item(obj, argument)
+        return self.undefined(name=path) if found is None else found
 
     def call_binop(self, _context: Any, operator: str, left: Any, right: Any) -> Any:
         """Multiply and divide numbers; a text times a million is not for mail."""
@@ -152,21 +117,42 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return self.binop_table[operator](left, right)
 
 
-def _part(obj: Any, argument: Any) -> Any:
+def _item(obj: Any, position: Any) -> Any:
+    if not isinstance(obj, str | list) or not isinstance(position, int | slice):
+        return None
     try:
-        if isinstance(obj, Mapping) or (isinstance(obj, str | list) and isinstance(argument, int)):
-            return usable(obj[argument])
-    except LookupError:
-        pass
-    return None
+        return obj[position]
+    except IndexError:
+        return None
 
 
 def _printed(value: Any) -> Any:
-    if isinstance(value, str | int | float | Undefined):
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, int | float | Undefined):
         return value
     if isinstance(value, Names):
-        raise TemplateRuntimeError(f"{value.path} holds several values; name one of them")
+        return str(value)  # which says what to do
     raise TemplateRuntimeError(f"a {type(value).__name__} cannot be printed; name a value in it")
+
+
+def _refuse_longer(length: int) -> None:
+    if length > LONGEST_OUTPUT:
+        raise TemplateRuntimeError(f"it gets longer than {LONGEST_OUTPUT} characters")
+
+
+def _join(values: Any, separator: str = "") -> str:
+    """As Jinja's, for lists of texts and numbers, up to a length."""
+    texts = [str(_printed(value)) for value in values]
+    _refuse_longer(sum(map(len, texts)) + len(texts) * len(separator))
+    return separator.join(texts)
+
+
+def _replace(value: Any, old: str, new: str, count: int = -1) -> str:
+    """As Jinja's, up to a length."""
+    text = str(_printed(value))
+    _refuse_longer(len(text) + text.count(old) * len(new))
+    return text.replace(old, new, count)
 
 
 def _href(value: Any) -> str:
@@ -195,18 +181,30 @@ def lex(source: str) -> Iterator[tuple[int, str, str]]:
 
 def find_mistakes(source: str, known: Iterable[str]) -> list[Mistake]:
     """List what is wrong with a template. `known`: the names that it can use."""
+    if control := CONTROL.search(source):
+        line = source.count("\n", 0, control.start()) + 1
+        return [Mistake(line, f"has the control character {control[0]!r}; take it out")]
     try:
         tree = TEXT.parse(source)
+        found = [Mistake(line, text) for line, text in _walk(tree)]
+        if not found:
+            found = _find_unknown(tree, sorted(known))
+        if not found:
+            # Some mistakes are seen only now, by Jinja or by Python.
+            TEXT.compile(source)
     except TemplateSyntaxError as error:
         return [Mistake(error.lineno, f"{error.message}; check the braces")]
-    found = [Mistake(line, text) for line, text in _walk(tree)]
-    if found:
-        return found
-    names = sorted(known)
-    for unknown in sorted(find_undeclared_variables(tree) - set(names)):
-        line = next(node.lineno for node in tree.find_all(nodes.Name) if node.name == unknown)
-        found.append(Mistake(line, f"unknown name {unknown!r}; known are {', '.join(names)}"))
+    except (RecursionError, SyntaxError, MemoryError):
+        return [Mistake(1, "has too many things within each other; make it simpler")]
     return sorted(found)
+
+
+def _find_unknown(tree: nodes.Template, known: list[str]) -> list[Mistake]:
+    lines = {node.name: node.lineno for node in reversed([*tree.find_all(nodes.Name)])}
+    return [
+        Mistake(lines[name], f"unknown name {name!r}; known are {', '.join(known)}")
+        for name in find_undeclared_variables(tree) - set(known)
+    ]
 
 
 def _walk(node: nodes.Node) -> Iterator[tuple[int, str]]:

@@ -1,5 +1,6 @@
 """A campaign's folder: what is read, and what is said of mistakes."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -81,6 +82,7 @@ days = 14
         ("campaign.toml", f'{HEAD}\nfooter = "{{{{ nam }}}}"', ":3: footer: unknown name 'nam'"),
         ("campaign.toml", f'{HEAD}[values]\nname = "x"', ":2: value 'name' is a lead's own"),
         ("campaign.toml", f'{HEAD}[values]\n"a b" = 1', ":2: value 'a b' is no name for templates"),
+        ("campaign.toml", f"{HEAD}[values]\nnone = 1", ":2: value 'none' is no name for templates"),
         ("campaign.toml", f"{HEAD}[values]\nday = 2024-01-15", ":2: value 'day' is no text or num"),
         ("welcome.md", STEP, "welcome.md: has no number; name it such as 01-welcome.md"),
         ("01-b.md", STEP, "01-b.md: has the number of 01-a.md; give it another one"),
@@ -91,6 +93,11 @@ days = 14
         ("02-b.md", step(subject="{{ name }}, hi"), "02-b.md:2: front matter is no YAML"),
         ("02-b.md", step(subject="Re: this: that"), "02-b.md:2: front matter is no YAML"),
         ("02-b.md", step(subject="5"), "02-b.md:2: subject is no text; put it in quotes"),
+        ("02-b.md", step(delay_days=1) + "\n\x1b", "02-b.md:7: has the control character '\\x1b'"),
+        ("02-b.md", step(subject="x\nsubject: y"), "02-b.md:3: subject stands here a second time"),
+        ("02-b.md", step(subject="x" * 901), "02-b.md:2: subject is longer than 900 characters"),
+        ("02-b.md", "---\nsubject: 2024-13-45\n---\nx", "02-b.md: front matter is no YAML: month"),
+        ("campaign.toml", f"{HEAD}values = 5", "campaign.toml:2: values is no table"),
         (
             "02-b.md",
             step(delay_days=0),
@@ -114,6 +121,23 @@ days = 14
         ("02-b.md", step("{% raw %}{{ x }}{% endraw %}"), "02-b.md:4: 'raw' is not for campaigns"),
         ("02-b.md", step("{% if name %}a\n\nb{% endif %}"), "02-b.md:4: a {% if %} and its end"),
         ("02-b.md", step("- {% if name %}\n\n{% endif %}"), "02-b.md:6: a {% endif %} and its end"),
+        ("02-b.md", step("> > {% if name %}\n\n- x\n\n  {% endif %}"), ":8: a {% endif %} and its"),
+        ("02-b.md", step("{% for loop in fields.x %}{% endfor %}"), "02-b.md:4: Can't assign to"),
+        (
+            "02-b.md",
+            step("{{ " + "(" * 999 + "name" + ")" * 999 + " }}"),
+            ":4: has too many things",
+        ),
+        (
+            "02-b.md",
+            step("{% for a in fields.a %}" * 30 + "{% endfor %}" * 30),
+            "02-b.md:4: has too many things within each other",
+        ),
+        ("02-b.md", step("a\n[b](www.example.com)"), "02-b.md:5: 'www.example.com' is no address"),
+        ("02-b.md", step("![b](b.png)"), "02-b.md:4: 'b.png' is no address for a mail; it has to"),
+        ("02-b.md", step("[a]({% if name %}{{ notes }}{% endif %})"), ":4: an address begins with"),
+        ("02-b.md", step("a\n\nA <b>word</b>"), "02-b.md:6: '<b>' is HTML; write Markdown, or \\<"),
+        ("02-b.md", step("<!-- a\nb -->"), "02-b.md:4: '<!-- a' is HTML"),
         ("02-b.md", step(preheader='"{{ pre }}"'), "02-b.md:3: preheader: unknown name 'pre'"),
         ("02-b.md", step(text='"{{ pre }}"'), "02-b.md:3: text: unknown name 'pre'"),
         ("02-b.md", step("x" * 200_001), "02-b.md: is larger than 200000 bytes"),
@@ -202,6 +226,11 @@ def test_a_blank_value_is_missing_and_the_lead_that_misses_it_is_told_by_name(
     ("source", "reason"),
     [
         ("{{ fields }}", "fields holds several values; name one of them"),
+        ("{{ fields ~ 1 }}", "fields holds several values; name one of them"),
+        ("{{ people | join(', ') }}", "people holds several values; name one of them"),
+        ("{{ notes | replace('x', notes) }}", "longer"),
+        ("{{ talks | join(notes * 1) }}", "* is for numbers"),
+        ("{% if fields.gone is defined %}a{% endif %}", "its text is empty"),
         ("{{ talks }}", "a list cannot be printed"),
         ("{{ name * 9 }}", "* is for numbers"),
         ("{{ 1 / 0 }}", "a value does not fit what is done with it"),
@@ -213,7 +242,7 @@ def test_a_blank_value_is_missing_and_the_lead_that_misses_it_is_told_by_name(
 def test_what_cannot_be_written_is_refused_with_the_step(source: str, reason: str) -> None:
     lead = Recipient("Ada", "a@b.c", notes="x" * 99_000, fields={"link": "javascript:alert(1)"})
     with pytest.raises(RenderError) as refusal:
-        compiled_text(source, lead, talks=["one", "two", "three"])
+        compiled_text(source, lead, talks=["one", "two", "three"], people=[{"name": "Ada"}])
     assert str(refusal.value).startswith("step 1: ")
     assert reason in str(refusal.value)
     assert refusal.value.missing == ""
@@ -258,7 +287,6 @@ Some words on two lines, a link (https://a.example/b?c=d&e=f), https://x.example
 A new line.
 
 - One (R1)
-
 - Two
 
 3. three
@@ -279,6 +307,60 @@ a | b
 1 | Ada Marlowe
 """
     )
+
+
+@pytest.mark.parametrize(
+    ("markdown", "expected"),
+    [
+        ("a\n\n{% for t in two %}\n- {{ t }}\n{% endfor %}\n\nb", "a\n\n- x\n- y\n\nb"),
+        ("- a\n{% if fields.z is defined %}\n- b\n{% endif %}\n- c", "- a\n- c"),
+        ("1. a\n{% if name is defined %}\n2. b\n{% endif %}\n3. c", "1. a\n2. b\n3. c"),
+        ("a\n\n{% if fields.z is defined %}\n- b\n{% endif %}\n\nc", "a\n\nc"),
+        ("- a\n{% if name is defined %}\n- b\n\nc\n{% endif %}", "- a\n\n- b\n\nc"),
+        ("{% for t in nobody %}\n- {{ t }}\n{% else %}\nnobody\n{% endfor %}", "nobody"),
+        ("a\n{# a note #}\nb", "a b"),
+        ("[Ready?](https://x.example)\n\n- [y](https://y.example)", "Ready?\nhttps://x.example\n\n"
+         "- y:\n  https://y.example"),
+        ("`{{ name }}` {x} {{ '{{' }}", "Ada Marlowe {x} {{"),
+        ("{{ two[1] }}{{ two[7] | default('!') }}{{ two | first }} {{ two[:1] | join }}", "y!x x"),
+        ("{% for t in two %}{{ loop.index }}{{ t }}{% endfor %}{{ 7 * 2 }}", "1x2y14"),
+        ("{{ name | replace('a', 'o', 1) }}", "Ado Marlowe"),
+    ],
+)  # fmt: skip
+def test_conditions_and_lists_leave_no_trace(markdown: str, expected: str) -> None:
+    assert compiled_text(markdown, two=["x", " ", "y"], nobody=[]) == f"{expected}\n"
+
+
+def test_a_list_around_which_there_are_tags_is_one_list_in_html() -> None:
+    markdown = "{% for t in two %}\n- {{ t }}\n{% endfor %}\n\n- a\n{% if name %}\n- b\n{% endif %}"
+    campaign = Campaign("c", (Step(1, "s", markdown),), values={"two": ["x", "y"]})
+    html = compile_campaign(campaign).render(1, ADA).html
+    letter = re.sub(r' style="[^"]*"|\n', "", html).partition('<div class="letter">')[2]
+    assert letter.startswith("<ul><li>x</li><li>y</li><li>a</li><li>b</li></ul></div>")
+
+
+def test_a_text_of_one_s_own_has_no_empty_lines_for_its_tags() -> None:
+    own = (
+        "Hi\n{# note #}\n{% for t in two %}\n- {{ t }}\n{% endfor %}\nBye{% if name %}!{% endif %}"
+    )
+    campaign = Campaign("c", (Step(1, "s", "x", plain_text=own),), values={"two": ["x", "y"]})
+    assert compile_campaign(campaign).render(1, ADA).text == "Hi\n- x\n- y\nBye!\n"
+
+
+def test_a_campaign_that_is_not_from_files_is_checked_as_well() -> None:
+    campaign = Campaign("c", (Step(1, "{{ a", "{{ b }}"),), footer="{{ c }}")
+    with pytest.raises(CampaignError) as refusal:
+        compile_campaign(campaign)
+    assert [line.partition(": ")[0] for line in refusal.value.mistakes] == [
+        "campaign 'c', step 1, subject, line 1",
+        "campaign 'c', step 1, body, line 1",
+        "campaign 'c', footer, line 1",
+    ]
+    compiled = compile_campaign(Campaign("c", (Step(1, "{{ '' }}", "b"),)))
+    with pytest.raises(RenderError, match=r"^step 1: its subject is empty"):
+        compiled.render(1, ADA)
+    with pytest.raises(RenderError, match="'c' has 1 steps, and no step 2"):
+        compiled.render(2, ADA)
 
 
 @pytest.mark.parametrize(
