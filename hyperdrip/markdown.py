@@ -1,6 +1,6 @@
 """PURE: Markdown with Jinja in it -> the template of an HTML document with its styles inlined."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from css_inline import CSSInliner
@@ -38,8 +38,8 @@ _HEAD = (
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
 )
 _TORN = (
-    "a {{% {0} %}} and its end stand in different paragraphs; put both in one,"
-    " or each on a line of its own"
+    "a {{% {0} %}} and its end do not stand in the same place; put both in one paragraph and"
+    " between the same * or brackets, or each on a line of its own"
 )
 
 
@@ -67,30 +67,52 @@ def find_mistakes(markdown: str) -> list[Mistake]:
 
 
 def _find_torn(words: Words, tokens: list[Token]) -> Iterator[Mistake]:
-    within = list[str]()
-    alone = list[list[str]]()  # where each tag that stands alone was opened
+    alone = list[tuple[str, ...]]()  # where each tag that stands alone was opened
+    for within, token in _places((), tokens):
+        if token.type not in ("inline", "fence", "code_block"):
+            continue
+        is_bare = words.is_only_tags(token.content)
+        opened = alone if is_bare else []
+        tags = [
+            (place, *tag) for place, text in _texts(within, token) for tag in words.tags_in(text)
+        ]
+        is_fine = all(_balance(opened, word, place) for place, _, word in tags)
+        if not is_fine or (opened and not is_bare):
+            _, line, word = tags[0]
+            yield Mistake(line, _TORN.format(word))
+
+
+def _places(
+    within: tuple[str, ...], tokens: Sequence[Token]
+) -> Iterator[tuple[tuple[str, ...], Token]]:
+    """Each token, and in what it stands."""
     for token in tokens:
+        if token.nesting == -1:
+            within = within[:-1]
+        yield within, token
         if token.nesting == 1:
-            within.append(token.type)
-        elif token.nesting == -1:
-            within.pop()
-        elif token.type in ("inline", "fence", "code_block"):
-            is_bare = words.is_only_tags(token.content)
-            opened = alone if is_bare else []
-            tags = words.tags_in(token.content)
-            is_fine = all(_balance(opened, word, within) for _, word in tags)
-            if not is_fine or (opened and not is_bare):
-                line, word = tags[0]
-                yield Mistake(line, _TORN.format(word))
+            within = (*within, token.type)
 
 
-def _balance(opened: list[list[str]], word: str, within: list[str]) -> bool:
+def _texts(within: tuple[str, ...], token: Token) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each text of a block, with the place in which a tag and its end may stand."""
+    if token.children is None:
+        yield (*within, "info"), token.info
+        yield within, token.content
+    for number, (place, child) in enumerate(_places(within, token.children or ())):
+        for name, value in child.attrs.items():
+            yield (*place, str(number), name), str(value)
+        is_own = child.type in ("code_inline", "image")
+        yield (*place, str(number)) if is_own else place, child.content
+
+
+def _balance(opened: list[tuple[str, ...]], word: str, place: tuple[str, ...]) -> bool:
     if word in ("if", "for"):
-        opened.append([*within])
+        opened.append(place)
     elif word.startswith("end"):
-        return bool(opened) and opened.pop() == within
+        return bool(opened) and opened.pop() == place
     elif word in ("else", "elif"):
-        return bool(opened) and opened[-1] == within
+        return bool(opened) and opened[-1] == place
     return True
 
 
