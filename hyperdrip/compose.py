@@ -213,19 +213,23 @@ def _part(subtype: str, text: str) -> tuple[str, bytes]:
         raise InvalidDataError("its text has half a character; take it out") from None
     if len(octets) != len(octets.translate(None, _CONTROLS)):
         raise InvalidDataError("its text has a control character; take it out")
-    octets = octets.replace(b"\n", b"\r\n")
-    if text.isascii() and max(map(len, text.split("\n"))) <= LONGEST_LINE:
+    is_mostly_ascii = len(octets) - len(text) <= len(text) // 10
+    if subtype == "html" and is_mostly_ascii:
+        octets = text.encode("ascii", "xmlcharrefreplace")
+    if octets.isascii() and max(map(len, octets.split(b"\n"))) <= LONGEST_LINE:
         encoding = "7bit"
-    elif len(octets) - len(text) > len(text) // 10:
-        # Base64 is shorter when most characters are not ASCII.
+        octets = octets.replace(b"\n", b"\r\n")
+    elif is_mostly_ascii:
+        encoding = "quoted-printable"
+        octets = b2a_qp(octets.replace(b"\n", b"\r\n"))
+    else:
+        # Shorter when most characters are not ASCII.
         encoding = "base64"
+        octets = octets.replace(b"\n", b"\r\n")
         octets = b"\r\n".join(
             b2a_base64(octets[start : start + 57], newline=False)
             for start in range(0, len(octets), 57)
         )
-    else:
-        encoding = "quoted-printable"
-        octets = b2a_qp(octets)
     return (
         f"Content-Type: text/{subtype}; charset=utf-8\r\n"
         f"Content-Transfer-Encoding: {encoding}\r\n\r\n"

@@ -151,11 +151,12 @@ def _encoded(text: str) -> str:
 
 
 def _chunks(text: str) -> Iterator[bytes]:
-    chunk = b""
-    for char in text:
-        octets = char.encode()
-        if len(chunk) + len(octets) > LONGEST_CHUNK:
-            yield chunk
-            chunk = b""
-        chunk += octets
-    yield chunk
+    octets = text.encode()
+    start = 0
+    while len(octets) - start > LONGEST_CHUNK:
+        end = start + LONGEST_CHUNK
+        while octets[end] & 0xC0 == 0x80:  # within a character
+            end -= 1
+        yield octets[start:end]
+        start = end
+    yield octets[start:]

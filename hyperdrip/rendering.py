@@ -1,7 +1,7 @@
 """PURE: a campaign's templates, compiled once; a step and a lead -> subject, HTML and text."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -175,8 +175,6 @@ def add_notice(
     html = "<br>".join(part for part in (address, link if unsubscribe_url else "") if part)
     way_out = f"Unsubscribe: {unsubscribe_url}" if unsubscribe_url else ""
     text = "\n".join(part for part in (postal_address, way_out) if part)
-    return replace(
-        rendered,
-        html=f'{rendered.html[: -len(HTML_END)]}<p style="{SMALL_PRINT}">{html}</p>{HTML_END}',
-        text=f"{rendered.text}\n{text}\n",
-    )
+    html = f'{rendered.html[: -len(HTML_END)]}<p style="{SMALL_PRINT}">{html}</p>{HTML_END}'
+    text = f"{rendered.text}\n{text}\n"
+    return Rendered(rendered.number, rendered.subject, rendered.preheader, html, text)
