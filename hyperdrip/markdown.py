@@ -164,8 +164,7 @@ def to_html(markdown: str, footer: str = "", *, has_preheader: bool = False) -> 
         f"{_HEAD}{title}</head><body>{preheader}"
         f'<div class="letter">{_body(words, letter)}{closing}{HTML_END}'
     )
-    if not document.endswith(HTML_END):
-        raise AssertionError("a document has to end as it was written")
+    assert document.endswith(HTML_END), "a document has to end as it was written"
     return words.restore(document)
 
 

@@ -41,10 +41,9 @@ class _TextWriter:
                 return _indented(node.content.rstrip("\n"), "    ", "    ")
             case "hr":
                 return "-" * 20
-            case "table":
-                rows = [row for part in node.children for row in part.children]
-                return "\n".join(" | ".join(map(self._block, row.children)) for row in rows)
-        raise AssertionError(f"a block of an unknown kind: {node.type}")
+        assert node.type == "table", node.type
+        rows = [row for part in node.children for row in part.children]
+        return "\n".join(" | ".join(map(self._block, row.children)) for row in rows)
 
     def _list(self, node: SyntaxTreeNode) -> str:
         gap = _gap_of_items(node)

@@ -173,6 +173,18 @@ def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
     assert str(refusal.value).splitlines() == refusal.value.mistakes
 
 
+def test_a_file_that_cannot_be_read_and_a_step_too_many_are_mistakes(tmp_path: Path) -> None:
+    write(tmp_path, {"campaign.toml": HEAD})
+    write(tmp_path, {f"{number:03}-a.md": STEP for number in range(1, 366)})
+    (tmp_path / "366-a.md").mkdir()
+    with pytest.raises(CampaignError) as refusal:
+        read_campaign(tmp_path)
+    assert refusal.value.mistakes == [
+        f"{tmp_path.name}: has more than 365 steps",
+        "366-a.md: cannot be read: Is a directory",
+    ]
+
+
 def test_a_folder_that_is_none_or_is_empty_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CampaignError, match="is no folder"):
         read_campaign(tmp_path / "gone")
@@ -325,6 +337,7 @@ a | b
         ("{{ two[1] }}{{ two[7] | default('!') }}{{ two | first }} {{ two[:1] | join }}", "y!x x"),
         ("{% for t in two %}{{ loop.index }}{{ t }}{% endfor %}{{ 7 * 2 }}", "1x2y14"),
         ("{{ name | replace('a', 'o', 1) }}", "Ado Marlowe"),
+        ("{{ two.title | default('-') }} ![A {{ name }}](https://x.example/a)", "- A Ada Marlowe"),
     ],
 )  # fmt: skip
 def test_conditions_and_lists_leave_no_trace(markdown: str, expected: str) -> None:

@@ -325,6 +325,8 @@ def test_the_ways_out_are_those_that_the_settings_have() -> None:
     text, html = said(found)
     assert text.endswith(f"\n\nUnsubscribe: {way_out}\n")
     assert Seen(html).addresses[-1] == way_out
+    found = parsed(replace(plain, postal_address=""))
+    assert said(found)[0] == rendered.text
     found = parsed(plain)
     assert "List-Unsubscribe" not in found
     text, html = said(found)

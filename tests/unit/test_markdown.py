@@ -67,6 +67,7 @@ class Balanced(HTMLParser):
     | st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join)
 )
 @example("{% if fields.q is defined %}{{ name }}{% else %}*{% endif %}*")
+@example(f"{{{{ name }}}} {MARK}0v")
 @example("```{% if fields.q is defined %}\na\n```\n\n{% endif %}")
 @example("> > {% if fields.q is defined %}\n\n- x\n\n  {% endif %}")
 @example('[a](https://x.example "{% if fields.q is defined %}")*b*{% endif %}')
