@@ -173,15 +173,17 @@ def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
     assert str(refusal.value).splitlines() == refusal.value.mistakes
 
 
-def test_a_file_that_cannot_be_read_and_a_step_too_many_are_mistakes(tmp_path: Path) -> None:
-    write(tmp_path, {"campaign.toml": HEAD})
-    write(tmp_path, {f"{number:03}-a.md": STEP for number in range(1, 366)})
-    (tmp_path / "366-a.md").mkdir()
+def test_a_file_that_cannot_be_read_and_a_step_too_many_are_mistakes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperdrip.campaign_files.MOST_STEPS", 1)
+    write(tmp_path, {"campaign.toml": HEAD, "1-a.md": STEP})
+    (tmp_path / "2-a.md").mkdir()
     with pytest.raises(CampaignError) as refusal:
         read_campaign(tmp_path)
     assert refusal.value.mistakes == [
-        f"{tmp_path.name}: has more than 365 steps",
-        "366-a.md: cannot be read: Is a directory",
+        f"{tmp_path.name}: has more than 1 steps",
+        "2-a.md: cannot be read: Is a directory",
     ]
 
 

@@ -61,7 +61,7 @@ class Balanced(HTMLParser):
         assert self.opened.pop() == tag
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(
     st.recursive(st.sampled_from(LINES), within_tags, max_leaves=12)
     | st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join)
