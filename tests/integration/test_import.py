@@ -768,6 +768,8 @@ print(result.added, result.rejected, peak // 1024)
 """
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_rows(
     conn: psycopg.Connection, drip: Open, subprocess_environment: dict[str, str]
 ) -> None:

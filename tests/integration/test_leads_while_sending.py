@@ -80,6 +80,7 @@ class Crew:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_command_on_a_thousand_leads_while_four_workers_send(
     conn: psycopg.Connection[Any], dsn: str, drip: Drip
 ) -> None:
