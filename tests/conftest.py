@@ -68,12 +68,14 @@ def admin(server: Server) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture
-def new_database(server: Server) -> Iterator[Callable[..., str]]:
+def new_database(server: Server, request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
     """Make databases (`environment`, `time_zone`, `is_migrated`), dropped after the test: DSNs."""
+    is_direct = request.node.get_closest_marker("own_sessions") is not None
     made: list[str] = []
 
     def create(**options: Any) -> str:
-        made.append(server.create(**options))
+        dsn = server.create(**options)
+        made.append(server.direct(dsn) if is_direct else dsn)
         return made[-1]
 
     yield create

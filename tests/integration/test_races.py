@@ -51,11 +51,24 @@ def all_at_once(jobs: list[Callable[[], object]]) -> list[object]:
 def no_deadlock(conn: psycopg.Connection) -> Iterator[None]:
     """A worker bears a deadlock as it bears a lost connection: the server's own count tells.
 
-    Everybody else has to be gone, for a server process counts at its end.
+    Everybody else has to be gone, for a server process counts at its end; those that a pooler keeps
+    are ended.
     """
     yield
     query = "select numbackends, deadlocks from pg_stat_database where datname = current_database()"
-    wait_until(lambda: conn.execute(query).fetchone()[0] == 1)
+
+    def is_alone() -> bool:
+        try:
+            conn.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and state = 'idle' and pid <> pg_backend_pid()"
+            )
+            row = conn.execute(query).fetchone()
+        except psycopg.OperationalError:  # the pooler gave us one that has just been ended
+            return False
+        return row is not None and row[0] == 1
+
+    wait_until(is_alone)
     assert conn.execute(query).fetchone()[1] == 0
 
 

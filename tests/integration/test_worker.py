@@ -530,8 +530,11 @@ def test_a_commit_whose_reply_is_lost_is_neither_repeated_nor_forgotten(
     class Lossy(LossyConnection):
         lost_transaction = lost
 
+    def connect_lossily() -> psycopg.Connection:
+        return Lossy.connect(dsn, autocommit=True, prepare_threshold=None)
+
     sender = AnsweringSender(name="smtp", wave_size=2)
-    worker = make_worker(dsn, sender, connect=lambda: Lossy.connect(dsn, autocommit=True))
+    worker = make_worker(dsn, sender, connect=connect_lossily)
     with closing(worker):
         summary = worker.run()
     assert Lossy.committed > lost
