@@ -56,6 +56,19 @@ class Finish:
     is_attempt: bool = True
 
 
+@dataclass(frozen=True)
+class Unclaimable:
+    """Envelopes that were read and cannot be claimed.
+
+    `orphans` point at no open message; the messages of `expired` are being sent; those of `held`
+    are locked by somebody else, and their envelopes are left alone until they are visible again.
+    """
+
+    orphans: tuple[int, ...] = ()
+    expired: tuple[Pointer, ...] = ()
+    held: tuple[int, ...] = ()
+
+
 def insert_messages(
     conn: psycopg.Connection,
     addresses: Sequence[Address],
@@ -169,13 +182,10 @@ def list_leads_with_planned_days(conn: psycopg.Connection, from_day: date) -> li
     return [lead_id for (lead_id,) in rows]
 
 
-def lock_wave(
-    conn: psycopg.Connection, pointers: Sequence[Pointer], *, day: date
-) -> tuple[list[int], list[Pointer]]:
-    """Lock the messages that envelopes of `day` point at.
+def lock_wave(conn: psycopg.Connection, pointers: Sequence[Pointer], *, day: date) -> Unclaimable:
+    """Lock the messages that envelopes of `day` point at, without waiting for anybody.
 
-    Returns the envelopes that point at no open message, and those whose message is being sent.
-    All others can be claimed.
+    Returns what cannot be claimed; all others can be.
     """
     rows = conn.execute(
         query("lock_wave"),
@@ -185,13 +195,14 @@ def lock_wave(
             "day": day,
         },
     ).fetchall()
-    settled = [envelope_id for _, _, _, envelope_id, is_sending in rows if not is_sending]
-    sending = [
-        ((lead_id, run, number), envelope_id)
-        for lead_id, run, number, envelope_id, is_sending in rows
-        if is_sending
-    ]
-    return settled, sending
+    found: dict[str, list[Pointer]] = {"orphan": [], "sending": [], "held": []}
+    for lead_id, run, number, envelope_id, why in rows:
+        found[why].append(((lead_id, run, number), envelope_id))
+    return Unclaimable(
+        orphans=tuple(envelope_id for _, envelope_id in found["orphan"]),
+        expired=tuple(found["sending"]),
+        held=tuple(envelope_id for _, envelope_id in found["held"]),
+    )
 
 
 def claim_wave(
