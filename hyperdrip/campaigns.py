@@ -1,5 +1,6 @@
 """The tables of campaigns and their steps: a function per query. A stored version never changes."""
 
+from collections.abc import Collection, Iterator
 from datetime import datetime
 
 import psycopg
@@ -8,10 +9,19 @@ from psycopg.types.json import Jsonb
 
 from hyperdrip.campaign_files import from_settings, to_settings
 from hyperdrip.db import query
-from hyperdrip.errors import InvalidDataError, NotFoundError
-from hyperdrip.models import Campaign, CampaignSummary, CampaignVersion, Step
+from hyperdrip.errors import NotFoundError
+from hyperdrip.models import (
+    Campaign,
+    CampaignSummary,
+    CampaignVersion,
+    LeadUnderWay,
+    Recipient,
+    Step,
+    StepStats,
+)
 
 BUILT_IN = "default"
+LEADS_PER_PAGE = 1000
 # For trials, before anybody has written a campaign; it can be said to whoever is in the list.
 _BUILT_IN_STEP = Step(
     number=1,
@@ -28,14 +38,7 @@ def insert_version(conn: psycopg.Connection, campaign: Campaign, *, now: datetim
     """Store a campaign as its next version, which is returned.
 
     Inside a planner transaction: nobody else stores a version meanwhile.
-
-    Raises: InvalidDataError for the built-in campaign, which stays as it is.
     """
-    if campaign.name == BUILT_IN:
-        raise InvalidDataError(
-            f"name={BUILT_IN!r} is that of the built-in campaign, which stays as it is; choose"
-            " another name in campaign.toml"
-        )
     row = conn.execute(
         query("insert_campaign"),
         {"name": campaign.name, "settings": Jsonb(to_settings(campaign)), "now": now},
@@ -106,3 +109,36 @@ def list_campaigns(conn: psycopg.Connection) -> list[CampaignSummary]:
 def list_names(conn: psycopg.Connection) -> list[str]:
     """The names of all campaigns, in order."""
     return [name for (name,) in conn.execute(query("list_campaign_names"))]
+
+
+def count_under_way(conn: psycopg.Connection, name: str, version: int) -> int:
+    """How many leads are ACTIVE or PAUSED in a campaign on a version before this one."""
+    row = conn.execute(query("count_under_way"), {"name": name, "version": version}).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def list_leads_under_way(
+    conn: psycopg.Connection, name: str, version: int
+) -> Iterator[LeadUnderWay]:
+    """Leads ACTIVE or PAUSED on a version before this one, by id, read as they are asked for."""
+    values = {"name": name, "version": version, "limit": LEADS_PER_PAGE, "after": 0}
+    while rows := conn.execute(query("list_leads_under_way"), values).fetchall():
+        for lead_id, of_version, own_name, email, fields, numbers in rows:
+            recipient = Recipient(own_name, email, fields)
+            yield LeadUnderWay(lead_id, of_version, recipient, tuple(numbers))
+        values["after"] = rows[-1][0]
+
+
+def pin_leads(
+    conn: psycopg.Connection, name: str, version: int, lead_ids: Collection[int]
+) -> dict[int, int]:
+    """Pin locked leads and their planned messages to a version: lead id -> how many messages."""
+    values = {"name": name, "version": version, "lead_ids": sorted(lead_ids)}
+    return dict(conn.execute(query("pin_leads"), values).fetchall())
+
+
+def list_step_stats(conn: psycopg.Connection, name: str | None = None) -> list[StepStats]:
+    """What became of the messages of each step, of one campaign or of all; by campaign, number."""
+    with conn.cursor(row_factory=class_row(StepStats)) as cursor:
+        return cursor.execute(query("list_step_stats"), {"name": name}).fetchall()

@@ -7,7 +7,7 @@ with newest as (
         is_paused,
         created_at
     from hyperdrip.campaign
-    order by name, version desc
+    order by name asc, version desc
 ),
 
 used as (

@@ -23,6 +23,7 @@ PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 # A value for each placeholder, as the code gives it: arrays for what is plural.
 SAMPLES: dict[str, Any] = {
     "added": 1,
+    "after": 0,
     "are_attempts": [True],
     "backoffs": [30],
     "batch": 1,
