@@ -163,6 +163,11 @@ class Claim:
         """One word for this message, the same at every attempt: the idempotency key."""
         return f"lead_{self.lead_id}-{self.run}-{self.number}"
 
+    @property
+    def recipient(self) -> "Recipient":
+        """What the templates of this message can say of its lead."""
+        return Recipient(self.name, self.email, self.fields)
+
 
 @dataclass(frozen=True)
 class QuotaDay:
