@@ -22,7 +22,9 @@ from hyperdrip.models import (
 from hyperdrip.rendering import add_notice, compile_campaign
 from hyperdrip.unsubscribing import unsubscribe_url
 
-FIELD = re.compile(r"\bfields((?:\.\w+|\[\s*'[^'\]]+'\s*\]|\[\s*\"[^\"\]]+\"\s*\])+)")
+# A path of names below `fields`, with dots or in brackets.
+PART = re.compile(r"\.(\w+)|\[\s*['\"]([^'\"\]]+)['\"]\s*\]")
+FIELD = re.compile(rf"\bfields((?:{PART.pattern})+)")
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def _make_recipient(campaign: Campaign) -> Recipient:
     for step in campaign.steps:
         sources += [step.subject, step.preheader or "", step.markdown, step.plain_text or ""]
     for found in FIELD.finditer("\n".join(sources)):
-        _add_field(fields, re.findall(r"[^.\[\]'\"\s]+", found[1]))
+        _add_field(fields, [dotted or quoted for dotted, quoted in PART.findall(found[1])])
     return Recipient("Ada Marlowe", "ada@example.com", fields)
 
 
