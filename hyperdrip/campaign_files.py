@@ -162,9 +162,12 @@ def _check_values(values: Any, line: int | None, mistakes: _Mistakes) -> None:
                 f"value {name!r} is no name for templates; use letters, digits and _",
             )
         try:
-            json.dumps(value, allow_nan=False)
+            text = json.dumps(value, allow_nan=False)
         except (TypeError, ValueError):
             mistakes.note(HEAD, line, f"value {name!r} is no text or number; put it in quotes")
+        else:
+            if "\\u0000" in text:  # which no database keeps
+                mistakes.note(HEAD, line, f"value {name!r} has the character U+0000; take it out")
 
 
 def _line_of(text: str, key: str) -> int | None:

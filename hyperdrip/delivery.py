@@ -201,6 +201,7 @@ def _finish(
             reason=finish.error,
         )
     taken_back = {MessageState.CANCELLED: {finish.key[0] for finish in failed}}
+    statuses = {**statuses, **_pause(conn, [f for f in returned if f.pauses])}
     shown = _give_back(returned, batch.resends, statuses, taken_back, changes)
     for state, lead_ids in taken_back.items():
         give_back(conn, environment, lead_ids, state, changes)
@@ -212,6 +213,19 @@ def _finish(
     for (day, seconds), ids in sorted(shown.items()):
         queue.set_visible(conn, queue.name_of(environment, day), ids, in_seconds=seconds)
     return Settled(tuple(finished), tuple(completed))
+
+
+def _pause(conn: psycopg.Connection, unwritten: Sequence[Finish]) -> dict[int, LeadStatus]:
+    """Pause the locked leads of messages that cannot be written, each with its reason."""
+    by_reason: dict[str | None, list[int]] = defaultdict(list)
+    for finish in unwritten:
+        by_reason[finish.error].append(finish.key[0])
+    paused: list[int] = []
+    for reason, lead_ids in by_reason.items():
+        paused += leads.set_status(
+            conn, lead_ids, LeadStatus.PAUSED, from_statuses=[LeadStatus.ACTIVE], reason=reason
+        )
+    return dict.fromkeys(paused, LeadStatus.PAUSED)
 
 
 def _advance(

@@ -18,7 +18,7 @@ from hyperdrip.ledger import Expired, Finish
 from hyperdrip.models import Claim, Instance, MessageKey, MessageState
 from hyperdrip.retry import backoff_seconds, is_given_up
 from hyperdrip.rollover import Policy
-from hyperdrip.senders import Failed, Outcome, Retry, Sender, Sent, Unknown
+from hyperdrip.senders import Failed, Outcome, Retry, Sender, Sent, Unknown, Unwritten
 from hyperdrip.signals import Stop
 
 log = logging.getLogger("hyperdrip.worker")
@@ -119,18 +119,20 @@ class Dispatcher:
         resends: set[MessageKey] = set()
         for claim in wave.claims:
             key = key_of(claim)
-            if key not in wave.handed_over:
+            outcome = wave.outcomes.get(key, Unknown("the sender gave no answer"))
+            if key not in wave.handed_over and not isinstance(outcome, Unwritten):
                 finishes.append(_finish(claim, MessageState.PLANNED, is_attempt=False))
                 continue
-            outcome = wave.outcomes.get(key, Unknown("the sender gave no answer"))
-            finish, is_resend = self._finish_of(claim, outcome, wave.handed_over[key])
+            finish, is_resend = self._finish_of(claim, outcome, wave.handed_over.get(key))
             finishes.append(finish)
             if is_resend:
                 resends.add(key)
         return Batch(tuple(finishes), frozenset(resends))
 
-    def _finish_of(self, claim: Claim, outcome: Outcome, sent_at: datetime) -> tuple[Finish, bool]:
-        """What becomes of a message that was handed over; and whether it is sent again."""
+    def _finish_of(
+        self, claim: Claim, outcome: Outcome, sent_at: datetime | None
+    ) -> tuple[Finish, bool]:
+        """What becomes of a message that has an outcome; and whether it is sent again."""
         most = self.policy.max_attempts
         match outcome:
             case Sent(provider_id):
@@ -159,6 +161,9 @@ class Dispatcher:
                 return delivery.unknown(
                     held, reason, on_unknown=self.policy.on_unknown, max_attempts=most
                 )
+            case Unwritten(reason):
+                again = MessageState.PLANNED
+                return _finish(claim, again, error=reason, is_attempt=False, pauses=True), False
             case _:
                 assert_never(outcome)
 

@@ -16,9 +16,9 @@ from hyperdrip.scheduler import (
     Moment,
     check_enrolment,
     in_planner_transaction,
+    pin,
     place,
     plan_leads,
-    require_campaign_version,
     require_queues,
 )
 
@@ -36,21 +36,21 @@ def enroll_again(
     Ended: COMPLETED, FAILED, or STOPPED by hand or with an undone import. Whoever is under way, was
     stopped for another reason, is suppressed, or has a message that is being sent is left out.
 
-    Raises: NotFoundError for an unknown campaign; InvalidDataError for a start in the past;
-    NoRoomError when the plan reaches past the horizon; then nobody is enrolled.
+    Raises: NotFoundError for an unknown campaign; InvalidDataError for a start in the past, or more
+    messages than steps; NoRoomError past the horizon; then nobody is enrolled.
     """
 
     def work(moment: Moment) -> Changed:
-        version = require_campaign_version(conn, enrolment.campaign)
-        check_enrolment(enrolment, moment)
+        version, pinned = pin(conn, enrolment)
+        check_enrolment(pinned, moment)
         locked = leads.lock_leads(conn, lead_ids)
         left_out = leads.list_hindrances(conn, lead_ids)
         chosen = [lead_id for lead_id in locked if lead_id not in left_out]
         if not chosen:
             return Changed(left_out=left_out)
-        blocks = plan_leads(conn, moment, enrolment, count=len(chosen), version=version)
+        blocks = plan_leads(conn, moment, pinned, count=len(chosen), version=version)
         require_queues(conn, moment, {day for block in blocks for day in block.days})
-        planned = _write(conn, moment, enrolment, chosen, blocks, version=version)
+        planned = _write(conn, moment, pinned, chosen, blocks, version=version)
         return Changed(
             tuple(chosen), messages=sum(planned.values()), planned=planned, left_out=left_out
         )

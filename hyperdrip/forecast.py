@@ -17,8 +17,8 @@ from hyperdrip.scheduler import (
     Moment,
     check_enrolment,
     list_delays,
+    pin,
     read_moment,
-    require_campaign_version,
 )
 
 FARTHEST_DAYS = 36_500
@@ -64,8 +64,9 @@ def forecast(
         moment = read_moment(conn, clock)
         change = Change(daily_max=daily_max)
         change.check(moment)
+        version, enrolment = pin(conn, enrolment)
         start = check_enrolment(enrolment, moment)
-        delays = list_delays(conn, enrolment, require_campaign_version(conn, enrolment.campaign))
+        delays = list_delays(conn, enrolment, version)
         days, calendar = find_days(conn, moment, change)
         limit = daily_max or moment.instance.daily_max
         horizon = moment.today + timedelta(days=enrolment.horizon_days)

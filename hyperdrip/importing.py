@@ -31,9 +31,9 @@ from hyperdrip.scheduler import (
     check_enrolment,
     create_queues,
     in_planner_transaction,
+    pin,
     plan_leads,
     read_moment,
-    require_campaign_version,
     require_queues,
 )
 from hyperdrip.sheets import Sheet, open_sheet
@@ -78,8 +78,7 @@ def import_file(
     file cannot be written. In all these cases nothing was taken.
     """
     moment = read_moment(conn, clock)
-    check_enrolment(enrolment, moment)
-    require_campaign_version(conn, enrolment.campaign)
+    check_enrolment(pin(conn, enrolment)[1], moment)
     batch = staging.begin(conn)
     try:
         with open_sheet(source, encoding=options.encoding, delimiter=options.delimiter) as sheet:
@@ -152,7 +151,7 @@ def _prepare_queues(
     rows = staging.count_unknown(conn, batch, existing=existing)
     if not rows:
         return
-    version = require_campaign_version(conn, enrolment.campaign)
+    version, enrolment = pin(conn, enrolment)
     try:
         blocks = plan_leads(conn, moment, enrolment, count=rows, version=version)
     except NoRoomError:
@@ -177,8 +176,8 @@ class _Job:
 
     def run(self, moment: Moment) -> ImportResult:
         """Decide, plan and write; runs inside a planner transaction."""
-        conn, enrolment = self.conn, self.enrolment
-        version = require_campaign_version(conn, enrolment.campaign)
+        conn = self.conn
+        version, enrolment = pin(conn, self.enrolment)
         self.on_progress("Deciding", 0.0)
         fates = staging.decide(
             conn,
@@ -195,19 +194,21 @@ class _Job:
         self.faults.sync()
         result = self._result(fates, by_day)
         if not self.options.is_dry_run:
-            result = self._write(moment, version, blocks, by_day, result)
+            result = self._write(moment, enrolment, blocks, by_day, version=version, result=result)
         self.faults.publish()
         return result
 
     def _write(
         self,
         moment: Moment,
-        version: int,
+        enrolment: Enrolment,
         blocks: Sequence[Block],
         by_day: Mapping[date, Sequence[tuple[int, int, int]]],
+        *,
+        version: int,
         result: ImportResult,
     ) -> ImportResult:
-        conn, enrolment = self.conn, self.enrolment
+        conn = self.conn
         assert enrolment.import_source is not None
         import_id = leads.insert_import(conn, source=enrolment.import_source)
         self.on_progress("Writing leads", 0.0)

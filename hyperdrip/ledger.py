@@ -42,7 +42,10 @@ class Expired:
 
 @dataclass(frozen=True)
 class Finish:
-    """What becomes of a claimed message. `is_attempt` false: it was never handed over."""
+    """What becomes of a claimed message. `is_attempt` false: it was never handed over.
+
+    `pauses`: its lead is paused with the error as its reason, if it is still ACTIVE.
+    """
 
     key: MessageKey
     token: int
@@ -54,6 +57,7 @@ class Finish:
     provider_id: str | None = None
     backoff_seconds: int = 0
     is_attempt: bool = True
+    pauses: bool = False
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,11 @@ class Claim:
         """One word for this message, the same at every attempt: the idempotency key."""
         return f"lead_{self.lead_id}-{self.run}-{self.number}"
 
+    @property
+    def recipient(self) -> "Recipient":
+        """What the templates of this message can say of its lead."""
+        return Recipient(self.name, self.email, self.fields)
+
 
 @dataclass(frozen=True)
 class QuotaDay:
@@ -261,12 +266,10 @@ class AuditCheck:
 
 @dataclass(frozen=True)
 class Recipient:
-    """What the templates of a message can say of its lead."""
+    """What the templates of a message can say of its lead, and all that a claim knows of it."""
 
     name: str
     email: str
-    phone: str | None = None
-    notes: str | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -290,7 +293,8 @@ class Campaign:
     """A sequence of messages, and what they have in common.
 
     `mail_from`, `reply_to`: mailboxes; None where the settings have them. `footer`: Markdown below
-    every message. `values`: what templates can name, as JSON has it.
+    every message. `values`: what templates can name, as JSON has it. `is_endless`: the last step is
+    that of all later messages, too.
     """
 
     name: str
@@ -299,6 +303,62 @@ class Campaign:
     reply_to: str | None = None
     footer: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
+    is_endless: bool = False
+
+
+@dataclass(frozen=True)
+class CampaignVersion:
+    """A campaign as it is stored: a version never changes, the next one has the next number."""
+
+    version: int
+    campaign: Campaign
+    is_paused: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class CampaignSummary:
+    """A campaign's newest version, and how it is used.
+
+    `steps` 0: the built-in one, for any number of messages. `under_way`: leads ACTIVE or PAUSED in
+    it, `on_older`: those of them that are on an older version.
+    """
+
+    name: str
+    version: int
+    steps: int
+    is_paused: bool
+    created_at: datetime
+    leads: int
+    under_way: int
+    on_older: int
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """What became of one step's messages, in all versions and runs.
+
+    `unsubscribed`: leads that unsubscribed after this message and before any later one.
+    """
+
+    campaign: str
+    number: int
+    subject: str | None
+    planned: int
+    sent: int
+    failed: int
+    unknown: int
+    unsubscribed: int
+
+
+@dataclass(frozen=True)
+class LeadUnderWay:
+    """A lead ACTIVE or PAUSED in a campaign, and the numbers of its planned messages in order."""
+
+    lead_id: int
+    version: int
+    recipient: Recipient
+    numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True)

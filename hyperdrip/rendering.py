@@ -1,7 +1,7 @@
 """PURE: a campaign's templates, compiled once; a step and a lead -> subject, HTML and text."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -40,16 +40,18 @@ class CompiledCampaign:
 
     name: str
     steps: tuple[CompiledStep, ...]
+    is_endless: bool = False
 
     def render(self, number: int, recipient: Recipient) -> Rendered:
         """Write step `number` for one lead.
 
         Raises: RenderError naming the step, and the value that is missing.
         """
-        if not 1 <= number <= len(self.steps):
-            raise RenderError(
-                f"campaign {self.name!r} has {len(self.steps)} steps, and no step {number}"
-            )
+        count = len(self.steps)
+        if number > count and self.is_endless:
+            return render(replace(self.steps[-1], number=number), recipient)
+        if not 1 <= number <= count:
+            raise RenderError(f"campaign {self.name!r} has {count} steps, and no step {number}")
         return render(self.steps[number - 1], recipient)
 
 
@@ -74,7 +76,7 @@ def compile_campaign(campaign: Campaign) -> CompiledCampaign:
     given = ((name, usable(value, name)) for name, value in campaign.values.items())
     values = {name: value for name, value in given if value is not None}
     steps = tuple(_compile_step(step, footer, values) for step in campaign.steps)
-    return CompiledCampaign(campaign.name, steps)
+    return CompiledCampaign(campaign.name, steps, campaign.is_endless)
 
 
 def _compile_step(step: Step, footer: str, values: Mapping[str, Any]) -> CompiledStep:
@@ -141,8 +143,6 @@ def _lead_values(recipient: Recipient) -> Iterator[tuple[str, Any]]:
         ("name", name),
         ("first_name", first_name(name or "")),
         ("email", usable(recipient.email)),
-        ("phone", usable(recipient.phone)),
-        ("notes", usable(recipient.notes)),
     )
     yield from ((key, value) for key, value in given if value)
     yield "fields", Names("fields", recipient.fields)

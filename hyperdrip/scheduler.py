@@ -56,10 +56,12 @@ class Moment:
 class Enrolment:
     """How new leads are enrolled: the parameters that they share.
 
-    `import_source`: the file they come from, to be recorded as an import.
+    `is_max_given`: somebody asked for `max_messages`; otherwise that counts only where the campaign
+    has no steps. `import_source`: the file they come from, to be recorded as an import.
     """
 
     max_messages: int = 5
+    is_max_given: bool = True
     campaign: str = "default"
     start: date | None = None
     horizon_days: int = 365
@@ -178,10 +180,10 @@ def enroll(
     Runs inside a planner transaction; nobody else adds leads meanwhile, so the caller can leave out
     whom it finds in the database before.
 
-    Raises: NotFoundError for an unknown campaign; InvalidDataError for a start in the past;
-    NoRoomError when the plan reaches past the horizon; QueuesMissing.
+    Raises: NotFoundError for an unknown campaign; InvalidDataError for a start in the past, or more
+    messages than steps; NoRoomError when the plan reaches past the horizon; QueuesMissing.
     """
-    version = require_campaign_version(conn, enrolment.campaign)
+    version, enrolment = pin(conn, enrolment)
     blocks: list[Block] = []
     if new_leads:
         blocks = plan_leads(conn, moment, enrolment, count=len(new_leads), version=version)
@@ -279,10 +281,35 @@ def refuse_taken(conn: psycopg.Connection, new_lead: NewLead) -> None:
 
 def require_campaign_version(conn: psycopg.Connection, campaign: str) -> int:
     """The newest version of a campaign. Raises: NotFoundError."""
+    return _require_newest(conn, campaign)[0]
+
+
+def pin(conn: psycopg.Connection, enrolment: Enrolment) -> tuple[int, Enrolment]:
+    """The newest version of the campaign, and the enrolment with as many messages as it gives.
+
+    That is one for each step, unless fewer are asked for. The built-in campaign gives any number.
+
+    Raises: NotFoundError; InvalidDataError for more messages than steps.
+    """
+    version, steps = _require_newest(conn, enrolment.campaign)
+    if not steps:
+        return version, enrolment
+    if not enrolment.is_max_given:
+        return version, replace(enrolment, max_messages=steps)
+    if enrolment.max_messages > steps:
+        raise InvalidDataError(
+            f"max-messages={enrolment.max_messages} is more than the campaign"
+            f" {enrolment.campaign!r} has steps ({steps})"
+        )
+    return version, enrolment
+
+
+def _require_newest(conn: psycopg.Connection, campaign: str) -> tuple[int, int]:
     row = conn.execute(query("get_campaign_version"), {"name": campaign}).fetchone()
     if row is None:
         raise NotFoundError(f"no campaign {campaign!r}; the built-in one is called default")
-    return int(row[0])
+    version, steps = row
+    return version, steps
 
 
 def place(

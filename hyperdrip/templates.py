@@ -18,7 +18,8 @@ from hyperdrip.template_values import CONTROL, Names, clean
 
 LONGEST_OUTPUT = 500_000
 LONGEST_SHOWN = 80
-LEAD_NAMES = frozenset({"name", "first_name", "email", "phone", "notes", "fields"})
+# No phone and no notes: who sends does not read them.
+LEAD_NAMES = frozenset({"name", "first_name", "email", "fields"})
 FILTERS = frozenset({
     "abs", "capitalize", "count", "d", "default", "first", "float", "int", "join", "last", "length",
     "lower", "replace", "round", "sort", "title", "trim", "truncate", "upper", "wordcount",

@@ -324,6 +324,8 @@ class Worker:
                 self._counts[finish.state.value] += 1
             elif finish.is_attempt:
                 self._counts["retried"] += 1
+            elif finish.pauses:
+                self._counts["skipped"] += 1
             if finish.error:
                 log.warning("Message #%d of lead_%d: %s", number, lead_id, finish.error)
         self._log_completed(settled)

@@ -14,6 +14,7 @@ from typing import NoReturn
 import typer
 
 from hyperdrip.cli import (
+    campaigns,
     database,
     importing,
     leads,
@@ -30,6 +31,7 @@ from hyperdrip.errors import HyperdripError
 for group in (
     leads,
     importing,
+    campaigns,
     messages,
     reconciling,
     queues,

@@ -27,7 +27,7 @@ def complete_state(incomplete: str) -> list[str]:
 def complete_campaign(incomplete: str) -> list[str]:
     """Campaigns of the database."""
     return _ask(
-        lambda drip: [name for name in drip.list_campaigns() if name.startswith(incomplete)]
+        lambda drip: [name for name in drip.list_campaign_names() if name.startswith(incomplete)]
     )
 
 

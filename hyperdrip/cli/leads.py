@@ -41,7 +41,7 @@ MaxMessages = Annotated[
     typer.Option(
         "--max-messages",
         parser=parse_number,
-        help="Messages for this lead; default: MAX_MESSAGES.",
+        help="At most one for each step; default: all, without steps MAX_MESSAGES.",
         metavar="N",
     ),
 ]

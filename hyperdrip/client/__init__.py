@@ -9,6 +9,7 @@
 from types import TracebackType
 
 from hyperdrip import migrations
+from hyperdrip.client.campaigns import CampaignMethods
 from hyperdrip.client.database import DatabaseMethods
 from hyperdrip.client.leads import LeadMethods
 from hyperdrip.client.running import RunningMethods
@@ -17,7 +18,7 @@ from hyperdrip.db import converted_errors
 from hyperdrip.settings import Settings, load
 
 
-class Hyperdrip(LeadMethods, SelectionMethods, RunningMethods, DatabaseMethods):
+class Hyperdrip(LeadMethods, SelectionMethods, CampaignMethods, RunningMethods, DatabaseMethods):
     """One connection to one database, with its settings. Not for several threads at once."""
 
     @classmethod

@@ -141,6 +141,7 @@ class Base:
         settings = self.settings
         return Enrolment(
             max_messages=settings.max_messages if max_messages is None else max_messages,
+            is_max_given=max_messages is not None,
             campaign=campaign,
             horizon_days=settings.schedule_horizon_days,
             with_email=settings.envelope_email,

@@ -6,7 +6,6 @@ from datetime import date
 
 from hyperdrip import leads, ledger
 from hyperdrip.client.base import Base
-from hyperdrip.db import query
 from hyperdrip.importing import ImportOptions, Progress, import_file
 from hyperdrip.lead_values import check_new_lead
 from hyperdrip.models import ImportResult, Lead, Message, UndoneImport
@@ -100,11 +99,6 @@ class LeadMethods(Base):
         """Leads whose address or `lead_123` begins with `start`: id, address; by address."""
         with self._session() as conn:
             return leads.list_leads_like(conn, start, limit=limit)
-
-    def list_campaigns(self) -> list[str]:
-        """The names of all campaigns, by name."""
-        with self._session() as conn:
-            return [name for (name,) in conn.execute(query("list_campaign_names"))]
 
     def require_lead(self, key: str) -> Lead:
         """A lead by `lead_123`, `123` or its address. Raises: NotFoundError."""

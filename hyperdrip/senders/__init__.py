@@ -36,7 +36,17 @@ class Unknown:
     reason: str
 
 
-Outcome = Sent | Retry | Failed | Unknown
+@dataclass(frozen=True)
+class Unwritten:
+    """It could not be written for this lead, which is paused with the reason; no quota is used.
+
+    The one outcome of a message that `may_send` need not be asked about.
+    """
+
+    reason: str
+
+
+Outcome = Sent | Retry | Failed | Unknown | Unwritten
 
 
 class Sender(Protocol):

@@ -1,5 +1,14 @@
--- One row if the campaign exists: its newest version.
-select max(version) as version
-from hyperdrip.campaign
-where name = %(name)s
-having max(version) is not null;
+-- One row if the campaign exists: its newest version, and how many steps that has.
+select
+    newest.version,
+    (
+        select count(*)::integer
+        from hyperdrip.campaign_step as step
+        where step.campaign = %(name)s and step.version = newest.version
+    ) as steps
+from (
+    select max(campaign.version) as version
+    from hyperdrip.campaign as campaign
+    where campaign.name = %(name)s
+) as newest
+where newest.version is not null;

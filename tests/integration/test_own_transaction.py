@@ -496,8 +496,9 @@ def test_every_door_plans_as_the_planner_does(
         " on conflict do nothing;"
         "insert into hyperdrip.campaign_step"
         " (campaign, version, number, delay_days, subject, markdown) values"
-        " ('slow', 1, 2, 9, '', ''), ('slow', 2, 1, 7, '', ''), ('slow', 2, 3, 4, '', '')"
-        " on conflict do nothing"
+        " ('slow', 1, 2, 9, '', ''), ('slow', 2, 1, 7, '', ''), ('slow', 2, 2, 1, '', ''),"
+        " ('slow', 2, 3, 4, '', ''), ('slow', 2, 4, 1, '', ''), ('slow', 2, 5, 1, '', ''),"
+        " ('slow', 2, 6, 1, '', '') on conflict do nothing"
     )
     calendar = Calendar(free, daily_max=daily_max)
     for number, wish in enumerate(wishes):

@@ -30,9 +30,9 @@ DATE = datetime(2024, 1, 15, 9, tzinfo=UTC)
 MARKDOWN = """\
 # Hello {{ name }}
 
-[Look **here**]({{ site }}/for/{{ fields.tag | default('all') }}), and `{{ notes | default('-') }}`.
+[Look **here**]({{ site }}/for/{{ fields.tag | default('all') }}), and `{{ fields.n | d('-') }}`.
 
-- {{ notes | default('nothing noted') }}
+- {{ fields.n | default('nothing noted') }}
 
 {% for item in fields.list | default([]) %}
 - {{ item }}
@@ -152,7 +152,7 @@ fields_of_leads = st.fixed_dictionaries(
 def test_whatever_a_lead_holds_a_message_says_just_that_or_is_refused_in_a_line(
     name: str, address: str, notes: str | None, fields: dict[str, Any]
 ) -> None:
-    recipient = Recipient(name, address, notes=notes, fields=fields)
+    recipient = Recipient(name, address, {**fields, "n": notes})
     try:
         mail = write(recipient)
     except RenderError as refusal:
@@ -270,7 +270,7 @@ def test_a_lead_that_knows_the_boundary_cannot_end_a_part() -> None:
     letterhead = make_letterhead(CAMPAIGN, replace(SETTINGS, postal_address="Acme"))
 
     def written(notes: str) -> bytes:
-        recipient = Recipient("A", "a@example.com", notes=notes)
+        recipient = Recipient("A", "a@example.com", {"n": notes})
         rendered = COMPILED.render(1, recipient)
         return compose(rendered, letterhead, recipient, key="k", date=DATE).data
 
@@ -428,7 +428,7 @@ def fastest(function: Callable[[], object], times: int) -> float:
 def test_a_message_is_rendered_and_written_three_times_faster_than_email_writes_it(
     name: str,
 ) -> None:
-    recipient = Recipient(name, "ada@example.com", notes="Met at the fair.")
+    recipient = Recipient(name, "ada@example.com", {"n": "Met at the fair."})
     parsed = email.message_from_bytes(write(recipient).data, policy=SMTP)
     complete = add_notice(
         COMPILED.render(1, recipient),

@@ -1,0 +1,162 @@
+"""Methods of the library door: campaigns, their versions, and what they say."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hyperdrip import campaigns, leads
+from hyperdrip.applying import Applied, Progress, apply_campaign
+from hyperdrip.campaign_changes import Change, find_changes
+from hyperdrip.client.base import Base
+from hyperdrip.errors import InvalidDataError, NotFoundError, RenderError
+from hyperdrip.models import (
+    Campaign,
+    CampaignSummary,
+    CampaignVersion,
+    Lead,
+    Recipient,
+    Rendered,
+    StepStats,
+)
+from hyperdrip.rendering import add_notice, compile_campaign
+from hyperdrip.unsubscribing import unsubscribe_url
+
+# A path of names below `fields`, with dots or in brackets.
+PART = re.compile(r"\.(\w+)|\[\s*['\"]([^'\"\]]+)['\"]\s*\]")
+FIELD = re.compile(rf"\bfields((?:{PART.pattern})+)")
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One step written out; `lead` None: for a made-up one, whose fields are shown as `[name]`."""
+
+    campaign: str
+    version: int
+    lead: Lead | None
+    rendered: Rendered
+
+
+class CampaignMethods(Base):
+    """What is written to leads. A stored version never changes; an edit is a new version."""
+
+    def list_campaign_names(self) -> list[str]:
+        """The names of all campaigns, in order."""
+        with self._session() as conn:
+            return campaigns.list_names(conn)
+
+    def list_campaigns(self) -> list[CampaignSummary]:
+        """All campaigns with their newest versions, by name."""
+        with self._session() as conn:
+            return campaigns.list_campaigns(conn)
+
+    def require_campaign(self, name: str, version: int | None = None) -> CampaignVersion:
+        """A version of a campaign; None: the newest. Raises: NotFoundError."""
+        with self._session() as conn:
+            return campaigns.require_campaign(conn, name, version)
+
+    def diff_campaign(self, campaign: Campaign) -> tuple[int | None, tuple[Change, ...]]:
+        """The newest version that is stored (None: there is none), and what differs from it.
+
+        `hyperdrip.campaign_files.read_campaign` makes a campaign of a folder.
+        """
+        with self._session() as conn:
+            newest = campaigns.get_campaign(conn, campaign.name)
+            return (
+                newest.version if newest else None,
+                find_changes(newest.campaign if newest else None, campaign),
+            )
+
+    def apply_campaign(
+        self,
+        campaign: Campaign,
+        *,
+        is_moving: bool = False,
+        is_dry_run: bool = False,
+        rehearsed: Applied | None = None,
+        on_progress: Progress = lambda _what, _part: None,
+    ) -> Applied:
+        """Store a campaign as a new version if anything differs from the newest one.
+
+        Leads under way stay on their version, unless `is_moving`. `rehearsed`: what a dry run said,
+        so that no message is tried twice.
+
+        Raises: InvalidDataError for the built-in campaign; CampaignError when leads are to be moved
+        and messages to them could not be written; then nothing is stored.
+        """
+        with self._session() as conn:
+            return apply_campaign(
+                conn,
+                self.clock,
+                campaign,
+                is_moving=is_moving,
+                is_dry_run=is_dry_run,
+                rehearsed=rehearsed,
+                on_progress=on_progress,
+            )
+
+    def preview_step(
+        self, name: str, number: int, *, lead: str | None = None, version: int | None = None
+    ) -> Preview:
+        """Write step `number` of a campaign for a lead, or for a made-up one.
+
+        Raises: NotFoundError for a campaign, version, step or lead that is not there; RenderError
+        when it cannot be written.
+        """
+        with self._session() as conn:
+            found = campaigns.require_campaign(conn, name, version)
+            to = leads.require_lead(conn, lead) if lead is not None else None
+        campaign = found.campaign
+        count = len(campaign.steps)
+        if number < 1 or (number > count and not campaign.is_endless):
+            raise NotFoundError(
+                f"no step {number} in version {found.version} of the campaign {name!r};"
+                f" it has {count}"
+            )
+        compiled = compile_campaign(campaign)
+        if to is not None:
+            rendered = compiled.render(number, Recipient(to.name, to.email, to.fields))
+        else:
+            try:
+                rendered = compiled.render(number, _make_recipient(campaign))
+            except RenderError as error:
+                raise InvalidDataError(
+                    f"{error}; that is for a made-up lead: --lead LEAD takes one of yours"
+                ) from None
+        return Preview(name, found.version, to, self._with_notice(rendered))
+
+    def _with_notice(self, rendered: Rendered) -> Rendered:
+        """With the postal address and a link that unsubscribes nobody."""
+        url = self.settings.public_url
+        return add_notice(
+            rendered,
+            unsubscribe_url=unsubscribe_url(url, "preview") if url else "",
+            postal_address=self.settings.postal_address,
+        )
+
+    def campaign_stats(self, name: str | None = None) -> list[StepStats]:
+        """What became of each step's messages, by campaign and number. Raises: NotFoundError."""
+        with self._session() as conn:
+            if name is not None:
+                campaigns.require_campaign(conn, name)
+            return campaigns.list_step_stats(conn, name)
+
+
+def _make_recipient(campaign: Campaign) -> Recipient:
+    """A lead that has every field which a campaign names: `company` is `[company]`."""
+    fields: dict[str, Any] = {}
+    sources = [campaign.footer or ""]
+    for step in campaign.steps:
+        sources += [step.subject, step.preheader or "", step.markdown, step.plain_text or ""]
+    for found in FIELD.finditer("\n".join(sources)):
+        _add_field(fields, [dotted or quoted for dotted, quoted in PART.findall(found[1])])
+    return Recipient("Ada Marlowe", "ada@example.com", fields)
+
+
+def _add_field(fields: dict[str, Any], path: list[str]) -> None:
+    for name in path[:-1]:
+        inner = fields.setdefault(name, {})
+        if not isinstance(inner, Mapping):
+            inner = fields[name] = {}
+        fields = inner
+    fields.setdefault(path[-1], f"[{path[-1]}]")
