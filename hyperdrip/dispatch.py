@@ -1,6 +1,7 @@
 """Handing a claimed wave over to the sender, and turning what comes back into a batch to finish."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,16 +10,27 @@ from typing import Any, assert_never
 
 import psycopg
 
-from hyperdrip import delivery
+from hyperdrip import delivery, pacing
 from hyperdrip import instance as instances
 from hyperdrip.clock import Clock, day_of
 from hyperdrip.db import SERVER_LOST
 from hyperdrip.delivery import Batch
+from hyperdrip.domain_limits import DomainLimits, domain_of
 from hyperdrip.ledger import Expired, Finish
 from hyperdrip.models import Claim, Instance, MessageKey, MessageState
 from hyperdrip.retry import backoff_seconds, is_given_up
 from hyperdrip.rollover import Policy
-from hyperdrip.senders import Failed, Outcome, Retry, Sender, Sent, Unknown, Unwritten
+from hyperdrip.senders import (
+    Failed,
+    Later,
+    Outcome,
+    Refused,
+    Retry,
+    Sender,
+    Sent,
+    Unknown,
+    Unwritten,
+)
 from hyperdrip.signals import Stop
 
 log = logging.getLogger("hyperdrip.worker")
@@ -49,6 +61,7 @@ class Dispatcher:
     chance: Callable[[], float]
     vt_seconds: int
     log_addresses: bool = True
+    domain_limits: DomainLimits = field(default_factory=DomainLimits)
     _paused_at: float = 0.0
     _is_paused: bool = False
 
@@ -70,16 +83,36 @@ class Dispatcher:
             return True
 
         try:
-            for answer in self.sender.send_wave(wave.claims, may_send):
+            claims = self._keep_pace(conn, wave)
+            for answer in self.sender.send_wave(claims, may_send) if claims else ():
                 if answer is not None:
                     claim, outcome = answer
                     wave.outcomes[key_of(claim)] = outcome
+                elif self.stop.is_set() and wave.handed_over.keys() <= wave.outcomes.keys():
+                    break  # nothing is in flight, and nothing more goes out
                 if time.monotonic() - extended_at > self.vt_seconds / 3:
                     extended_at = time.monotonic()
                     self._extend(conn, wave)
         except Exception:  # whatever breaks in here, the wave has to be settled
             log.exception("A wave of the sender %s was cut short", self.sender.name)
         return self._settle(wave)
+
+    def _keep_pace(self, conn: psycopg.Connection, wave: Wave) -> list[Claim]:
+        """Those of the wave that their domains' paces let through; the others are Later."""
+        if not self.domain_limits:
+            return list(wave.claims)
+        try:
+            waits = pacing.reserve(conn, self.domain_limits, [item.email for item in wave.claims])
+        except SERVER_LOST:
+            return []  # whoever reads next finds out; the whole wave goes back
+        claims: list[Claim] = []
+        for claim, seconds in zip(wave.claims, waits, strict=True):
+            if seconds is None:
+                claims.append(claim)
+            else:
+                reason = f"the limit of {domain_of(claim.email)} (DOMAIN_LIMITS)"
+                wave.outcomes[key_of(claim)] = Later(reason, seconds)
+        return claims
 
     def _may_hand_over(self, conn: psycopg.Connection, wave: Wave) -> bool:
         """Right before a hand-over: not stopped, still that day, lease not over, not paused."""
@@ -120,7 +153,7 @@ class Dispatcher:
         for claim in wave.claims:
             key = key_of(claim)
             outcome = wave.outcomes.get(key, Unknown("the sender gave no answer"))
-            if key not in wave.handed_over and not isinstance(outcome, Unwritten):
+            if key not in wave.handed_over and not isinstance(outcome, Unwritten | Refused | Later):
                 finishes.append(_finish(claim, MessageState.PLANNED, is_attempt=False))
                 continue
             finish, is_resend = self._finish_of(claim, outcome, wave.handed_over.get(key))
@@ -164,6 +197,12 @@ class Dispatcher:
             case Unwritten(reason):
                 again = MessageState.PLANNED
                 return _finish(claim, again, error=reason, is_attempt=False, pauses=True), False
+            case Refused(reason):
+                return _finish(claim, MessageState.PLANNED, error=reason, is_attempt=False), False
+            case Later(_, seconds):
+                wait = math.ceil(seconds)
+                again = MessageState.PLANNED
+                return _finish(claim, again, is_attempt=False, backoff_seconds=wait), False
             case _:
                 assert_never(outcome)
 

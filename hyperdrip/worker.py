@@ -24,6 +24,7 @@ from hyperdrip.clock import Clock, day_of
 from hyperdrip.db import SERVER_LOST
 from hyperdrip.delivery import Batch, Claimed, Request, Settled
 from hyperdrip.dispatch import Dispatcher, Wave
+from hyperdrip.domain_limits import DomainLimits
 from hyperdrip.errors import DatabaseUnavailable, SettingsError
 from hyperdrip.models import Instance, MessageState, WorkerSummary
 from hyperdrip.rollover import Policy, RolledOver, roll_over, settle_lost
@@ -54,6 +55,7 @@ class Options:
     is_drain: bool = False
     log_addresses: bool = True
     policy: Policy = field(default_factory=Policy)
+    domain_limits: DomainLimits = field(default_factory=DomainLimits)
 
 
 class Worker:
@@ -96,6 +98,7 @@ class Worker:
             chance=chance,
             vt_seconds=options.vt_seconds,
             log_addresses=options.log_addresses,
+            domain_limits=options.domain_limits,
         )
         self._counts: Counter[str] = Counter()
         self._unfinished = Batch()

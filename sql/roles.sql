@@ -16,8 +16,8 @@ revoke all on all sequences in schema hyperdrip from %(planner)s, %(worker)s, %(
 grant usage on schema hyperdrip, pgmq to %(planner)s, %(worker)s, %(reader)s;
 grant select on pgmq.meta to %(planner)s, %(worker)s, %(reader)s;
 grant select on
-hyperdrip.campaign, hyperdrip.campaign_step, hyperdrip.message, hyperdrip.quota_day, hyperdrip.receipt,
-hyperdrip.schema_migration, hyperdrip.suppression, hyperdrip.worker
+hyperdrip.campaign, hyperdrip.campaign_step, hyperdrip.domain_pace, hyperdrip.message, hyperdrip.quota_day,
+hyperdrip.receipt, hyperdrip.schema_migration, hyperdrip.suppression, hyperdrip.worker
 to %(planner)s, %(worker)s, %(reader)s;
 grant execute on function hyperdrip.suppression_keys(text) to %(planner)s, %(worker)s, %(reader)s;
 
@@ -42,6 +42,7 @@ grant insert (day), update (reserved, sent, resent, highest_cap, is_closed)
 on hyperdrip.quota_day to %(worker)s;
 grant insert, update on hyperdrip.worker to %(worker)s;
 grant insert, delete on hyperdrip.receipt to %(worker)s;
+grant insert (domain), update (free_at, line_ends_at) on hyperdrip.domain_pace to %(worker)s;
 grant update (daily_max, newest_day, last_sender) on hyperdrip.instance to %(worker)s;
 grant execute on function hyperdrip.create_queue(text), hyperdrip.list_hash_suppressed(bigint[]) to %(worker)s;
 

@@ -141,6 +141,7 @@ class RunningMethods(CalendarMethods):
                     is_drain=is_drain,
                     log_addresses=settings.log_addresses,
                     policy=self._policy(),
+                    domain_limits=settings.domain_limits,
                 ),
                 clock=self.clock,
                 stop=stop,

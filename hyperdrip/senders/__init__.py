@@ -24,9 +24,13 @@ class Retry:
 
 @dataclass(frozen=True)
 class Failed:
-    """It was definitely not delivered, and never will be."""
+    """It was definitely not delivered, and never will be.
+
+    `is_address_dead`: the address does not exist; nobody should write to it again.
+    """
 
     reason: str
+    is_address_dead: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,26 @@ class Unwritten:
     reason: str
 
 
-Outcome = Sent | Retry | Failed | Unknown | Unwritten
+@dataclass(frozen=True)
+class Refused:
+    """The sender as a whole does not take mail now.
+
+    The message goes back as if it had not been claimed (attempt not counted, quota given back); the
+    worker waits before it claims again, and says so.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Later:
+    """Not handed over, because of a pace: goes back, not an attempt, visible after `seconds`."""
+
+    reason: str
+    seconds: float
+
+
+Outcome = Sent | Retry | Failed | Unknown | Unwritten | Refused | Later
 
 
 class Sender(Protocol):
