@@ -1,6 +1,7 @@
 """Handing a claimed wave over to the sender, and turning what comes back into a batch to finish."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +19,24 @@ from hyperdrip.ledger import Expired, Finish
 from hyperdrip.models import Claim, Instance, MessageKey, MessageState
 from hyperdrip.retry import backoff_seconds, is_given_up
 from hyperdrip.rollover import Policy
-from hyperdrip.senders import Failed, Outcome, Retry, Sender, Sent, Unknown, Unwritten
+from hyperdrip.senders import (
+    Failed,
+    Later,
+    Outcome,
+    Refused,
+    Retry,
+    Sender,
+    Sent,
+    Unknown,
+    Unwritten,
+)
 from hyperdrip.signals import Stop
 
 log = logging.getLogger("hyperdrip.worker")
 
 PAUSE_CHECK_SECONDS = 0.1
+# Outcomes of messages that need not have been handed over.
+NEVER_LEFT = (Unwritten, Refused, Later)
 
 
 @dataclass
@@ -35,6 +48,17 @@ class Wave:
     lease_ends: float
     outcomes: dict[MessageKey, Outcome] = field(default_factory=dict)
     handed_over: dict[MessageKey, datetime] = field(default_factory=dict)
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the other side takes nothing at all, if it said so."""
+        reasons = (o.reason for o in self.outcomes.values() if isinstance(o, Refused))
+        return next(reasons, None)
+
+    @property
+    def is_answered(self) -> bool:
+        """Did the other side deal with any message of it?"""
+        return any(not isinstance(o, NEVER_LEFT) for o in self.outcomes.values())
 
 
 @dataclass
@@ -120,7 +144,7 @@ class Dispatcher:
         for claim in wave.claims:
             key = key_of(claim)
             outcome = wave.outcomes.get(key, Unknown("the sender gave no answer"))
-            if key not in wave.handed_over and not isinstance(outcome, Unwritten):
+            if key not in wave.handed_over and not isinstance(outcome, NEVER_LEFT):
                 finishes.append(_finish(claim, MessageState.PLANNED, is_attempt=False))
                 continue
             finish, is_resend = self._finish_of(claim, outcome, wave.handed_over.get(key))
@@ -147,8 +171,9 @@ class Dispatcher:
                 seconds = backoff_seconds(claim.attempts, chance=self.chance())
                 again = MessageState.PLANNED
                 return _finish(claim, again, error=reason, backoff_seconds=seconds), False
-            case Failed(reason):
-                return _finish(claim, MessageState.FAILED, error=reason), False
+            case Failed(reason, is_dead):
+                failed = MessageState.FAILED
+                return _finish(claim, failed, error=reason, is_address_dead=is_dead), False
             case Unknown(reason):
                 held = Expired(
                     *key_of(claim),
@@ -164,6 +189,11 @@ class Dispatcher:
             case Unwritten(reason):
                 again = MessageState.PLANNED
                 return _finish(claim, again, error=reason, is_attempt=False, pauses=True), False
+            case Refused(reason):
+                return _finish(claim, MessageState.PLANNED, is_attempt=False), False
+            case Later(reason, seconds):
+                again, wait = MessageState.PLANNED, max(1, math.ceil(seconds))
+                return _finish(claim, again, is_attempt=False, backoff_seconds=wait), False
             case _:
                 assert_never(outcome)
 
