@@ -1,7 +1,7 @@
 # `make help` lists the targets. Needs Python 3.11 or newer, GNU make and nothing else.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check build clean
+.PHONY: help run test test-all soak check build clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -15,21 +15,24 @@ unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP PIP_PREFIX PIP_TARGET PIP_USER
 
 # The whole environment of the tests: nothing of the caller's database or settings gets through.
 KEEP := HOME TMPDIR LANG LC_ALL TERM NO_COLOR CI XDG_RUNTIME_DIR HYPERDRIP_TEST_DATABASE_URL \
-	HYPERDRIP_TEST_PGBOUNCER HYPERDRIP_FAULTS \
+	HYPERDRIP_TEST_PGBOUNCER \
 	DOCKER_HOST DOCKER_CONFIG DOCKER_CONTEXT DOCKER_CERT_PATH DOCKER_TLS_VERIFY TESTCONTAINERS_RYUK_DISABLED \
 	http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE \
 	PIP_CERT PIP_CONSTRAINT PIP_DEFAULT_TIMEOUT PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_INDEX_URL PIP_NO_INDEX
 CLEAN_ENV = env -i PATH="$(CURDIR)/$(BIN):$$PATH" $(foreach name,$(KEEP),$(if $(value $(name)),$(name)="$$$(name)"))
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1#/p' Makefile | while IFS='#' read -r target text; do \
-		printf '  make %-7s %s\n' "$$target" "$$text"; \
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1#/p' Makefile | while IFS='#' read -r target text; do \
+		printf '  make %-8s %s\n' "$$target" "$$text"; \
 	done
 
 run: .venv/.run ## The main job on a throw-away embedded PostgreSQL: leads in, planned, sent, proved
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/main-job.sh
 
-test: .venv/.dev ## The whole suite; choose with ARGS='-k quota', more processes with JOBS=4
+test: .venv/.dev ## The suite without its longest forms; choose with ARGS='-k quota', more processes with JOBS=4
+	@$(CLEAN_ENV) python -m pytest -n $(JOBS) $(if $(ARGS),$(ARGS),-m 'not long')
+
+test-all: .venv/.dev ## The whole suite
 	@$(CLEAN_ENV) python -m pytest -n $(JOBS) $(ARGS)
 
 soak: .venv/.dev ## Damage for SECONDS=600 from SEED=1, and a table of what came of it

@@ -88,18 +88,19 @@ def finish_and_claim(
         if request is None:
             quota.apply(conn, changes)
             return settled, Claimed()
-        orphans, expired = ledger.lock_wave(conn, request.pointers, day=request.day)
+        left_out = ledger.lock_wave(conn, request.pointers, day=request.day)
         name = queue.name_of(environment, request.day)
-        queue.archive(conn, name, [*request.strangers, *orphans])
+        queue.archive(conn, name, [*request.strangers, *left_out.orphans])
         quota.apply(conn, {d: c for d, c in changes.items() if d <= request.day})
-        unclaimable = {*orphans, *(envelope_id for _, envelope_id in expired)}
+        expired = [envelope_id for _, envelope_id in left_out.expired]
+        unclaimable = {*left_out.orphans, *expired, *left_out.held}
         candidates = [item for item in request.pointers if item[1] not in unclaimable]
         claimed = _claim(conn, clock, name, request, candidates)
         quota.apply(conn, {d: c for d, c in changes.items() if d > request.day})
         return settled, replace(
             claimed,
-            expired=tuple(expired),
-            orphans=len(request.strangers) + len(orphans),
+            expired=left_out.expired,
+            orphans=len(request.strangers) + len(left_out.orphans),
         )
 
 
@@ -199,6 +200,8 @@ def _finish(
             from_statuses=[LeadStatus.ACTIVE, LeadStatus.PAUSED],
             reason=finish.error,
         )
+    if dead := [finish.key[0] for finish in failed if finish.is_address_dead]:
+        leads.suppress(conn, dead, reason="bounced")
     taken_back = {MessageState.CANCELLED: {finish.key[0] for finish in failed}}
     statuses = {**statuses, **_pause(conn, [f for f in returned if f.pauses])}
     shown = _give_back(returned, batch.resends, statuses, taken_back, changes)

@@ -36,6 +36,8 @@ from hyperdrip.signals import Stop
 log = logging.getLogger("hyperdrip.worker")
 
 PAUSE_CHECK_SECONDS = 0.1
+# Outcomes of messages that need not have been handed over.
+NEVER_LEFT = (Unwritten, Refused, Later)
 
 
 @dataclass
@@ -47,6 +49,17 @@ class Wave:
     lease_ends: float
     outcomes: dict[MessageKey, Outcome] = field(default_factory=dict)
     handed_over: dict[MessageKey, datetime] = field(default_factory=dict)
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the other side takes nothing at all, if it said so."""
+        reasons = (o.reason for o in self.outcomes.values() if isinstance(o, Refused))
+        return next(reasons, None)
+
+    @property
+    def is_answered(self) -> bool:
+        """Did the other side deal with any message of it?"""
+        return any(not isinstance(o, NEVER_LEFT) for o in self.outcomes.values())
 
 
 @dataclass
@@ -153,7 +166,7 @@ class Dispatcher:
         for claim in wave.claims:
             key = key_of(claim)
             outcome = wave.outcomes.get(key, Unknown("the sender gave no answer"))
-            if key not in wave.handed_over and not isinstance(outcome, Unwritten | Refused | Later):
+            if key not in wave.handed_over and not isinstance(outcome, NEVER_LEFT):
                 finishes.append(_finish(claim, MessageState.PLANNED, is_attempt=False))
                 continue
             finish, is_resend = self._finish_of(claim, outcome, wave.handed_over.get(key))
@@ -180,8 +193,9 @@ class Dispatcher:
                 seconds = backoff_seconds(claim.attempts, chance=self.chance())
                 again = MessageState.PLANNED
                 return _finish(claim, again, error=reason, backoff_seconds=seconds), False
-            case Failed(reason):
-                return _finish(claim, MessageState.FAILED, error=reason), False
+            case Failed(reason, is_dead):
+                failed = MessageState.FAILED
+                return _finish(claim, failed, error=reason, is_address_dead=is_dead), False
             case Unknown(reason):
                 held = Expired(
                     *key_of(claim),
@@ -198,10 +212,9 @@ class Dispatcher:
                 again = MessageState.PLANNED
                 return _finish(claim, again, error=reason, is_attempt=False, pauses=True), False
             case Refused(reason):
-                return _finish(claim, MessageState.PLANNED, error=reason, is_attempt=False), False
-            case Later(_, seconds):
-                wait = math.ceil(seconds)
-                again = MessageState.PLANNED
+                return _finish(claim, MessageState.PLANNED, is_attempt=False), False
+            case Later(reason, seconds):
+                again, wait = MessageState.PLANNED, max(1, math.ceil(seconds))
                 return _finish(claim, again, is_attempt=False, backoff_seconds=wait), False
             case _:
                 assert_never(outcome)

@@ -206,6 +206,11 @@ def erase(conn: psycopg.Connection, lead_ids: Collection[int]) -> None:
     conn.execute(query("erase_leads"), {"lead_ids": sorted(lead_ids)})
 
 
+def suppress(conn: psycopg.Connection, lead_ids: Collection[int], *, reason: str) -> None:
+    """Suppress the addresses of leads; those that are suppressed already keep their reason."""
+    conn.execute(query("suppress_leads"), {"lead_ids": sorted(lead_ids), "reason": reason})
+
+
 def suppress_hashed(conn: psycopg.Connection, emails: Collection[str], *, reason: str) -> None:
     """Suppress addresses under their keyed hash, in place of the addresses themselves."""
     conn.execute(query("suppress_hashed"), {"emails": sorted(emails), "reason": reason})

@@ -45,6 +45,7 @@ class Finish:
     """What becomes of a claimed message. `is_attempt` false: it was never handed over.
 
     `pauses`: its lead is paused with the error as its reason, if it is still ACTIVE.
+    `is_address_dead`: its lead's address is suppressed.
     """
 
     key: MessageKey
@@ -58,6 +59,20 @@ class Finish:
     backoff_seconds: int = 0
     is_attempt: bool = True
     pauses: bool = False
+    is_address_dead: bool = False
+
+
+@dataclass(frozen=True)
+class Unclaimable:
+    """Envelopes that were read and cannot be claimed.
+
+    `orphans` point at no open message; the messages of `expired` are being sent; those of `held`
+    are locked by somebody else, and their envelopes are left alone until they are visible again.
+    """
+
+    orphans: tuple[int, ...] = ()
+    expired: tuple[Pointer, ...] = ()
+    held: tuple[int, ...] = ()
 
 
 def insert_messages(
@@ -173,13 +188,10 @@ def list_leads_with_planned_days(conn: psycopg.Connection, from_day: date) -> li
     return [lead_id for (lead_id,) in rows]
 
 
-def lock_wave(
-    conn: psycopg.Connection, pointers: Sequence[Pointer], *, day: date
-) -> tuple[list[int], list[Pointer]]:
-    """Lock the messages that envelopes of `day` point at.
+def lock_wave(conn: psycopg.Connection, pointers: Sequence[Pointer], *, day: date) -> Unclaimable:
+    """Lock the messages that envelopes of `day` point at, without waiting for anybody.
 
-    Returns the envelopes that point at no open message, and those whose message is being sent.
-    All others can be claimed.
+    Returns what cannot be claimed; all others can be.
     """
     rows = conn.execute(
         query("lock_wave"),
@@ -189,13 +201,14 @@ def lock_wave(
             "day": day,
         },
     ).fetchall()
-    settled = [envelope_id for _, _, _, envelope_id, is_sending in rows if not is_sending]
-    sending = [
-        ((lead_id, run, number), envelope_id)
-        for lead_id, run, number, envelope_id, is_sending in rows
-        if is_sending
-    ]
-    return settled, sending
+    found: dict[str, list[Pointer]] = {"orphan": [], "sending": [], "held": []}
+    for lead_id, run, number, envelope_id, why in rows:
+        found[why].append(((lead_id, run, number), envelope_id))
+    return Unclaimable(
+        orphans=tuple(envelope_id for _, envelope_id in found["orphan"]),
+        expired=tuple(found["sending"]),
+        held=tuple(envelope_id for _, envelope_id in found["held"]),
+    )
 
 
 def claim_wave(

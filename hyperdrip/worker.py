@@ -41,6 +41,8 @@ FIRST_RECONNECT_SECONDS = 0.1
 LONGEST_RECONNECT_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0
 FRUITLESS_WAITS = 3
+LONGEST_REFUSAL_SECONDS = 60.0
+REFUSALS_OF_A_DRAIN = 3
 
 T = TypeVar("T")
 
@@ -108,6 +110,8 @@ class Worker:
         self._next_claim_at = 0.0
         self._next_heartbeat_at = 0.0
         self._is_gate_known_open = False
+        self._refusals = 0
+        self._refusal: str | None = None
 
     def close(self) -> None:
         """Say goodbye, if the database still listens."""
@@ -129,6 +133,8 @@ class Worker:
             try:
                 has_worked = self.step()
                 failing_since = None
+                if self._options.is_drain and self._refusals >= REFUSALS_OF_A_DRAIN:
+                    break
                 if has_worked:
                     fruitless = 0
                 elif self._options.is_drain:
@@ -158,8 +164,8 @@ class Worker:
         if today != self._today:
             self._finish_alone()
             self.roll_over()
-        if self._options.message_delay_ms:
-            self._finish_alone()
+        if self._options.message_delay_ms or self._refusals:
+            self._finish_alone()  # before a pause
         wave = self._claim_next()
         if wave is None:
             self._finish_alone()
@@ -210,6 +216,7 @@ class Worker:
             waiting=gate.waiting,
             next_attempt_at=next_at,
             quota_reached=gate.room <= 0 and gate.waiting > 0,
+            refusal=self._refusal,
         )
 
     # Claiming
@@ -296,6 +303,27 @@ class Worker:
         if wave.claims:
             self._unfinished = self._dispatcher.send(self._conn, wave)
             self._next_claim_at = time.monotonic() + self._options.message_delay_ms / 1000
+            self._note_refusal(wave)
+
+    def _note_refusal(self, wave: Wave) -> None:
+        """Put off the next claim when the sender takes nothing, longer each time."""
+        name = self._dispatcher.sender.name
+        self._refusal = wave.refusal
+        if wave.is_answered and self._refusals:
+            self._refusals = 0
+            if self._refusal is None:
+                log.info("The sender %s takes messages again", name)
+        if self._refusal is None:
+            return
+        self._refusals += 1
+        if self._options.is_drain and self._refusals >= REFUSALS_OF_A_DRAIN:
+            return
+        plain = min(2.0 ** (self._refusals - 1), LONGEST_REFUSAL_SECONDS)
+        seconds = plain * (0.8 + 0.4 * self._chance())
+        self._next_claim_at = time.monotonic() + seconds
+        log.warning(
+            "The sender %s takes nothing now: %s; next try in %.0f s", name, self._refusal, seconds
+        )
 
     # Finishing
 

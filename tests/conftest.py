@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hyperdrip import Hyperdrip
 from hyperdrip.db import connect
 from hyperdrip.settings import PARSERS
 from tests.database import Place, Server, make_place
-from tests.factories import MORNING, make_settings
+from tests.factories import MORNING, Watch, make_settings, wait_until
 
 PLACE = pytest.StashKey[Place]()
 
@@ -68,12 +69,14 @@ def admin(server: Server) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture
-def new_database(server: Server) -> Iterator[Callable[..., str]]:
+def new_database(server: Server, request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
     """Make databases (`environment`, `time_zone`, `is_migrated`), dropped after the test: DSNs."""
+    is_direct = request.node.get_closest_marker("own_sessions") is not None
     made: list[str] = []
 
     def create(**options: Any) -> str:
-        made.append(server.create(**options))
+        dsn = server.create(**options)
+        made.append(server.direct(dsn) if is_direct else dsn)
         return made[-1]
 
     yield create
@@ -137,3 +140,33 @@ def subprocess_environment(dsn: str, tmp_path: Path) -> dict[str, str]:
         "HYPERDRIP_ENV": "test",
         "HYPERDRIP_NOW": MORNING,
     }
+
+
+@pytest.fixture
+def no_deadlock(server: Server, dsn: str) -> Watch:
+    """`with no_deadlock():` around what many do at once.
+
+    A worker bears a deadlock as it bears a lost connection: the server's own count tells. A server
+    process counts at its end, so all that came meanwhile have to be gone; a pooler's are ended.
+    """
+    others = (
+        "from pg_stat_activity where datname = current_database() and usename is not null"
+        " and pid <> pg_backend_pid()"
+    )
+
+    @contextmanager
+    def watch() -> Iterator[None]:
+        with psycopg.connect(server.direct(dsn), autocommit=True) as own:
+            before = set(own.execute(f"select pid {others}"))
+            yield
+            if server.pooler:
+                end_them = f"select pg_terminate_backend(pid) {others}"
+                wait_until(lambda: not own.execute(end_them).fetchall())
+            else:
+                wait_until(lambda: set(own.execute(f"select pid {others}")) <= before)
+            row = own.execute(
+                "select deadlocks from pg_stat_database where datname = current_database()"
+            ).fetchone()
+        assert row == (0,)
+
+    return watch

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,8 @@ from tests.roles import under
 
 MORNING = "2024-01-15T09:00:00Z"
 MONDAY = date(2024, 1, 15)
+# What the fixture `no_deadlock` gives.
+Watch = Callable[[], AbstractContextManager[None]]
 DEADLINE_SECONDS = 20.0
 MOST_STEPS = 1000
 

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from ssl import SSLContext
 
-from hyperdrip.errors import RenderError, SettingsError
+import psycopg
+
+from hyperdrip.errors import DatabaseError, RenderError, SettingsError
 from hyperdrip.models import Claim, Mail
 from hyperdrip.senders import Outcome, Refused, Retry, Unknown, Unwritten
+from hyperdrip.senders.kit import Kit, require_mail_settings
 from hyperdrip.senders.smtp_replies import PolicyWatch, Verdict
 from hyperdrip.senders.smtp_session import ServerRefuses, Session, make_context
 from hyperdrip.senders.smtp_wire import Timeouts
@@ -199,6 +202,11 @@ class SmtpSender:
                 except RenderError as error:
                     yield claim, Unwritten(str(error))
                     continue
+                except (DatabaseError, psycopg.Error) as error:
+                    reason = f"its campaign cannot be read: {str(error).splitlines()[0]}"
+                    wave.refusal, wave.is_refused = reason, True
+                    yield claim, Refused(reason)
+                    break
                 if not may_send(claim):
                     wave.waiting.clear()
                     break
@@ -249,6 +257,17 @@ class SmtpSender:
         else:
             self._idle.append(line)
         yield answer.claim, outcome
+
+
+def open_smtp(kit: Kit) -> SmtpSender:
+    """The factory of the sender `smtp`. Raises: SettingsError for what mail cannot do without."""
+    server = kit.settings.smtp_url
+    if server is None:
+        raise SettingsError(
+            "SMTP_URL is empty; name your mail server: smtp://user:password@host:587"
+        )
+    require_mail_settings(kit.settings)
+    return SmtpSender(server, kit.compose, concurrency=kit.settings.concurrency)
 
 
 class _Wave:

@@ -1,6 +1,7 @@
--- Lock the messages that envelopes of a day point at, by lead, run and number. One row for each envelope that
--- cannot be claimed: lead, run, number, envelope, and whether its message is being sent (otherwise it points
--- at no open message of this day); by lead, run, number and envelope.
+-- Lock the messages that envelopes of a day point at, by lead, run and number, but for those that somebody else
+-- has locked: whoever waits for these while finishing others could wait for ever. One row for each envelope
+-- that cannot be claimed: lead, run, number, envelope, and why: `held` (locked by somebody else), `sending`, or
+-- `orphan` (it points at no open message of this day); by lead, run, number and envelope.
 with given as (
     select
         given.lead_id,
@@ -27,7 +28,7 @@ locked as materialized (
             and message.run = given.run
             and message.number = given.number
     order by message.lead_id, message.run, message.number
-    for no key update of message
+    for no key update of message skip locked
 )
 
 select
@@ -35,7 +36,23 @@ select
     given.run,
     given.number,
     given.envelope_id,
-    coalesce(locked.state = 'sending', false) as is_sending
+    case
+        when locked.state = 'sending' then 'sending'
+        when
+            locked.state is null
+            and exists (
+                select 1
+                from hyperdrip.message as held
+                where
+                    held.lead_id = given.lead_id
+                    and held.run = given.run
+                    and held.number = given.number
+                    and held.envelope_id = given.envelope_id
+                    and held.day = %(day)s
+                    and held.state in ('planned', 'sending')
+            ) then 'held'
+        else 'orphan'
+    end as why
 from given
 left join locked
     on

@@ -22,6 +22,9 @@ from tests.acceptance.commands import HYPERDRIP, Commands, _path, commands_on
 from tests.factories import AnsweringSender, add_leads, assert_audit_ok, count_states, make_settings
 from tests.tables import everything
 
+# To copy a database nobody may be connected to it, and a pooler stays connected.
+pytestmark = pytest.mark.own_sessions
+
 REFUSED = r"error: database \S+ on \S+ is a copy and sends nothing: it was made {}; .* db unlock\n"
 BESIDE = r"as database \d+ of this server, and this is \d+"
 

@@ -99,6 +99,7 @@ def test_production_queues_have_no_prefix(new_database: Callable[..., str], tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_example_uses_only_a_database_of_its_own_and_leaves_nothing_behind(
     commands: Commands, dsn: str, tmp_path: Path
 ) -> None:

@@ -83,6 +83,7 @@ class Soak:
     recovery_seconds: list[float] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     days: int = 0
+    deadlocks: int = 0
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.plan.seed)
@@ -314,7 +315,7 @@ class Soak:
         self.primary.promote()
         self.proxy.target = self.primary.dsn(DATABASE)
         self.clusters.remove(gone)
-        self.broken += _deadlocks(gone)
+        self._count_deadlocks(gone)
         gone.remove()
         self._follow()
         for place, worker in enumerate(self.workers):
@@ -403,8 +404,13 @@ class Soak:
             # What never arrived and is sent again now comes after the messages behind it.
             self.broken += find_violations(conn, self.sink.arrivals(), none, is_ordered=False)
             for cluster in self.clusters:
-                self.broken += _deadlocks(cluster)
+                self._count_deadlocks(cluster)
+            if self.deadlocks:
+                self.broken.append(f"deadlocks in the servers' logs: {self.deadlocks}")
         return list(dict.fromkeys(self.broken)), states
+
+    def _count_deadlocks(self, cluster: Cluster) -> None:
+        self.deadlocks += cluster.log.count("deadlock detected")
 
     def explain(self, broken: list[str]) -> list[str]:
         """The same, with what was done to the workers that it names."""
@@ -457,11 +463,6 @@ def _as_user(dsn: str, kind: str) -> str:
     return make_conninfo(dsn, user=roles.user_of(DATABASE, kind), password=DATABASE)
 
 
-def _deadlocks(cluster: Cluster) -> list[str]:
-    count = cluster.log.count("deadlock detected")
-    return [f"deadlocks in the server's log: {count}"] if count else []
-
-
 def report(soak: Soak, states: Counter[str], seconds: float) -> list[tuple[str, object]]:
     """The table: what was broken, and what came of the messages."""
     arrivals = soak.sink.arrivals()
@@ -487,6 +488,7 @@ def report(soak: Soak, states: Counter[str], seconds: float) -> list[tuple[str, 
         ("unknown before reconciling", states["unknown"]),
         ("lost", sum(words.startswith("lost") for words in soak.broken)),
         ("repeated", sum(count - 1 for count in seen.values())),
+        ("deadlocks", soak.deadlocks),
         ("promises broken", len(set(soak.broken))),
     ]
     return lines

@@ -1,10 +1,9 @@
 """Every fault, done to the real code: nothing is lost, nothing repeated, nothing exceeded.
 
-Workers are killed at every round trip, and lines cut at every fourth; HYPERDRIP_FAULTS=all cuts
-them at every one.
+Workers are killed, and lines cut, at every round trip: a quarter of them in `make test`, all of
+them in `make test-all`.
 """
 
-import os
 from collections.abc import Callable
 
 import pytest
@@ -14,17 +13,18 @@ from tests.faults.proxy import Fate
 from tests.faults.scenarios import Fresh
 from tests.faults.sink import Conduct
 
-IS_WHOLE = os.environ.get("HYPERDRIP_FAULTS") == "all"
 PARTS = 4
-
-
 FATES = [Fate.KILL, Fate.CUT, Fate.SWALLOW]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("fate", "part"),
-    [(f, p) for f in FATES for p in range(PARTS) if f is Fate.KILL or p == 0 or IS_WHOLE],
+    [
+        pytest.param(fate, part, marks=[pytest.mark.long] if part else [])
+        for fate in FATES
+        for part in range(PARTS)
+    ],
 )
 def test_a_fault_at_any_round_trip_of_a_worker_breaks_no_promise(
     fresh: Fresh, fate: Fate, part: int

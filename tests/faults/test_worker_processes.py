@@ -152,6 +152,7 @@ def test_a_worker_killed_while_it_waits_leaves_nothing_unknown(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_kills_at_any_moment_lose_nothing_repeat_nothing_and_leave_one_unknown_each_at_most(
     commands: Commands, conn: psycopg.Connection
 ) -> None:

@@ -108,6 +108,7 @@ def test_a_worker_that_loses_the_server_in_its_first_rollover_begins_again(
         assert drip.run_worker(is_drain=True).sent == 3
 
 
+@pytest.mark.own_sessions
 def test_a_server_that_takes_no_writes_is_as_good_as_lost(dsn: str) -> None:
     """A failover behind one address: the connection lives, on what is a standby now."""
     read_only = make_conninfo(dsn, options="-c default_transaction_read_only=on")

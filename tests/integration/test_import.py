@@ -447,6 +447,7 @@ def test_a_failure_in_row_90000_leaves_nothing(
 
 
 @pytest.mark.parametrize("stage", ["Reading", "Deciding", "Writing leads", "Planning"])
+@pytest.mark.own_sessions
 def test_a_connection_that_is_lost_in_the_middle_leaves_nothing(
     conn: psycopg.Connection, drip: Open, stage: str
 ) -> None:
@@ -768,6 +769,8 @@ print(result.added, result.rejected, peak // 1024)
 """
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_rows(
     conn: psycopg.Connection, drip: Open, subprocess_environment: dict[str, str]
 ) -> None:

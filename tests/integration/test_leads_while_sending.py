@@ -22,6 +22,7 @@ from tests.factories import (
     MONDAY,
     AnsweringSender,
     SetClock,
+    Watch,
     add_leads,
     assert_audit_ok,
     count_states,
@@ -33,17 +34,6 @@ from tests.integration.test_selections import Drip, everything
 
 LEADS = 1000
 WORKERS = 4
-
-
-@contextmanager
-def no_deadlock(conn: psycopg.Connection[Any]) -> Iterator[None]:
-    """The server, which is the one that knows, has not had to break one in this database."""
-    query = "select deadlocks from pg_stat_database where datname = current_database()"
-    before = conn.execute(query).fetchone()
-    yield
-    # Whoever took part has gone: what it counted is counted.
-    conn.execute("select pg_stat_clear_snapshot()")
-    assert conn.execute(query).fetchone() == before
 
 
 @dataclass
@@ -80,8 +70,12 @@ class Crew:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_command_on_a_thousand_leads_while_four_workers_send(
-    conn: psycopg.Connection[Any], dsn: str, drip: Drip
+    conn: psycopg.Connection[Any],
+    dsn: str,
+    drip: Drip,
+    no_deadlock: Watch,
 ) -> None:
     instances.set_daily_max(conn, LEADS)
     clock = SetClock()
@@ -116,7 +110,7 @@ def test_every_command_on_a_thousand_leads_while_four_workers_send(
     ]
     crew = Crew(dsn, clock)
     sent_meanwhile = []
-    with no_deadlock(conn), crew.at_work():
+    with no_deadlock(), crew.at_work():
         for command in commands:
             before = len(crew.handed_over())
             # Work enough for all of them while the command runs: a day begins.
@@ -150,14 +144,18 @@ def test_every_command_on_a_thousand_leads_while_four_workers_send(
 # The worker comes from one end, the planner takes all at once: whoever was in time is never sent.
 @pytest.mark.parametrize("command", ["pause_leads", "stop_leads", "erase_leads"])
 def test_many_paused_stopped_or_erased_before_the_claim_are_never_sent(
-    conn: psycopg.Connection[Any], dsn: str, drip: Drip, command: str
+    conn: psycopg.Connection[Any],
+    dsn: str,
+    drip: Drip,
+    command: str,
+    no_deadlock: Watch,
 ) -> None:
     clock = SetClock()
     one = drip()
     ids = add_leads(conn, 60, messages=1, clock=clock).lead_ids
     crew = Crew(dsn, clock)
     in_time: set[int] = set()
-    with no_deadlock(conn), crew.at_work():
+    with no_deadlock(), crew.at_work():
         for first in range(0, 60, 12):
             chosen = Selection(lead_ids=ids[first : first + 12][::-1])
             getattr(one, command)(chosen)

@@ -111,6 +111,7 @@ def test_a_server_lost_while_answers_are_awaited_leaves_nothing_unknown(
     assert_all_sent_once(conn, sender)
 
 
+@pytest.mark.own_sessions
 def test_a_server_lost_before_a_hand_over_stops_the_wave_and_not_its_answers(
     dsn: str, conn: psycopg.Connection[Any], cut_lines: Callable[[], None]
 ) -> None:

@@ -535,6 +535,7 @@ def test_every_door_plans_as_the_planner_does(
     assert_audit_ok(conn)
 
 
+@pytest.mark.own_sessions
 def test_today_in_sql_is_the_day_of_the_zone_and_never_before_the_newest_day(
     new_database: Callable[..., str],
 ) -> None:
@@ -550,6 +551,7 @@ def test_today_in_sql_is_the_day_of_the_zone_and_never_before_the_newest_day(
         assert_audit_ok(conn)
 
 
+@pytest.mark.own_sessions
 def test_only_a_test_environment_moves_the_clock_of_sql(new_database: Callable[..., str]) -> None:
     lead = {"name": "Ada", "email": "ada@example.com", "max_messages": 1}
     with connect(new_database(environment="production")) as conn:
@@ -625,6 +627,7 @@ def test_a_lead_that_is_rolled_back_leaves_nothing(
 
 @WAYS
 @pytest.mark.parametrize("door", ["connection", "sql"])
+@pytest.mark.own_sessions
 def test_a_lead_that_is_committed_is_planned_and_sent_like_any_other(
     dsn: str, conn: psycopg.Connection[Any], kind: str, door: str
 ) -> None:
@@ -747,6 +750,7 @@ class NoDates(DateLoader):
         raise AssertionError("the caller's own conversion was used")
 
 
+@pytest.mark.own_sessions
 def test_the_callers_settings_are_neither_used_nor_changed(dsn: str, tmp_path: Path) -> None:
     with psycopg.connect(
         dsn, row_factory=dict_row, cursor_factory=psycopg.ClientCursor, prepare_threshold=None
@@ -783,6 +787,7 @@ def test_the_callers_settings_are_neither_used_nor_changed(dsn: str, tmp_path: P
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+@pytest.mark.own_sessions
 def test_only_read_committed_is_planned_under(dsn: str, level: str) -> None:
     told = f"this transaction is {level} and Hyperdrip plans only under read committed"
     lead = {"name": "Ada", "email": "ada@example.com"}
@@ -893,6 +898,7 @@ class Crowd:
         assert self.errors == []
 
 
+@pytest.mark.own_sessions
 def test_everybody_adds_at_once_and_no_day_holds_more_than_its_limit(
     dsn: str, conn: psycopg.Connection[Any]
 ) -> None:

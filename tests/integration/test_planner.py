@@ -320,12 +320,11 @@ class Drive:
 @pytest.mark.parametrize(
     ("is_one_import", "lost", "lowered", "late"),
     [
-        (True, 13, None, {0: 900, 1: 100}),
-        (True, None, 12, {0: 920, 1: 80}),
-        (True, 13, 12, {0: 900, 1: 20, 2: 80}),
-        (False, 13, 12, {0: 940, 1: 60}),
+        pytest.param(True, 13, None, {0: 900, 1: 100}, id="outage", marks=pytest.mark.long),
+        pytest.param(True, None, 12, {0: 920, 1: 80}, id="lowered", marks=pytest.mark.long),
+        pytest.param(True, 13, 12, {0: 900, 1: 20, 2: 80}, id="outage and lowered"),
+        pytest.param(False, 13, 12, {0: 940, 1: 60}, id="both, 20 a day", marks=pytest.mark.long),
     ],
-    ids=["outage", "lowered", "outage and lowered", "both, 20 a day"],
 )
 def test_a_lead_under_way_ends_no_later_than_the_days_that_were_lost(
     conn: psycopg.Connection,

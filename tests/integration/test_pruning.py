@@ -21,6 +21,7 @@ from tests.factories import (
     MONDAY,
     AnsweringSender,
     SetClock,
+    Watch,
     add_leads,
     assert_audit_ok,
     count_states,
@@ -31,7 +32,7 @@ from tests.factories import (
     show_all,
     wait_until,
 )
-from tests.integration.test_races import all_at_once, no_deadlock
+from tests.integration.test_races import all_at_once
 from tests.tables import count_waiting, everything
 
 NEW_CONN = Callable[[], psycopg.Connection[Any]]
@@ -213,7 +214,7 @@ def test_archives_of_queues_that_stay_lose_what_no_settled_message_needs(
 
 # Leads that come in, four workers, planners that move and look, and a pruner that never rests.
 def test_pruning_races_with_workers_and_planners_without_a_deadlock(
-    conn: psycopg.Connection[Any], dsn: str
+    conn: psycopg.Connection[Any], dsn: str, no_deadlock: Watch
 ) -> None:
     clock = send_days(conn, dsn, 12, leads=2)
     ids = add_leads(conn, 40, clock=clock, messages=2).lead_ids
@@ -259,7 +260,7 @@ def test_pruning_races_with_workers_and_planners_without_a_deadlock(
         plan_on,
         look_on,
     ]
-    with no_deadlock(conn):
+    with no_deadlock():
         with ThreadPoolExecutor(1) as pool:
             pruner = pool.submit(prune_on)
             try:

@@ -192,6 +192,7 @@ def indexes_on_message(plan: dict[str, Any]) -> set[str]:
 
 # Waves of 500 from a day of 4,000 messages, among 200,000 of which the others are of later days.
 @pytest.mark.slow
+@pytest.mark.own_sessions
 def test_no_query_of_the_worker_reads_the_whole_ledger(conn: psycopg.Connection) -> None:
     fill_ledger(conn)
     count = 500

@@ -2,9 +2,9 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -21,6 +21,7 @@ from tests.factories import (
     MONDAY,
     AnsweringSender,
     SetClock,
+    Watch,
     add_leads,
     assert_audit_ok,
     count_states,
@@ -47,27 +48,18 @@ def all_at_once(jobs: list[Callable[[], object]]) -> list[object]:
         return [future.result() for future in [pool.submit(run, job) for job in jobs]]
 
 
-@contextmanager
-def no_deadlock(conn: psycopg.Connection) -> Iterator[None]:
-    """A worker bears a deadlock as it bears a lost connection: the server's own count tells.
-
-    Everybody else has to be gone, for a server process counts at its end.
-    """
-    yield
-    query = "select numbackends, deadlocks from pg_stat_database where datname = current_database()"
-    wait_until(lambda: conn.execute(query).fetchone()[0] == 1)
-    assert conn.execute(query).fetchone()[1] == 0
-
-
 @pytest.mark.parametrize("limit", [2000, 1234], ids=["all fit", "1234 fit"])
 def test_eight_workers_send_every_message_once_and_exactly_the_quota(
-    conn: psycopg.Connection, dsn: str, limit: int
+    conn: psycopg.Connection,
+    dsn: str,
+    limit: int,
+    no_deadlock: Watch,
 ) -> None:
     instances.set_daily_max(conn, 2000)
     add_leads(conn, 2000, messages=1)
     instances.set_daily_max(conn, limit)
     senders = [AnsweringSender(wave_size=size) for size in (1, 7, 20, 50, 50, 100, 100, 500)]
-    with no_deadlock(conn):
+    with no_deadlock():
         summaries = all_at_once([lambda sender=sender: drain(dsn, sender) for sender in senders])
     keys = [key for sender in senders for key in sender.keys]
     assert len(keys) == limit
@@ -82,7 +74,10 @@ def test_eight_workers_send_every_message_once_and_exactly_the_quota(
 # 100 races each: the worker comes from one end, the planner from the other, and they meet.
 @pytest.mark.parametrize("operation", ["pause", "stop"])
 def test_a_pause_or_stop_committed_before_the_claim_always_wins(
-    conn: psycopg.Connection, dsn: str, operation: str
+    conn: psycopg.Connection,
+    dsn: str,
+    operation: str,
+    no_deadlock: Watch,
 ) -> None:
     clock = SetClock()
     ids = add_leads(conn, 100, messages=2).lead_ids
@@ -99,7 +94,7 @@ def test_a_pause_or_stop_committed_before_the_claim_always_wins(
                 # The moment it is committed, the message was claimed already or never will be.
                 seen[lead_id] = ledger.list_lead_messages(other, [lead_id])[0].state.value
 
-    with no_deadlock(conn):
+    with no_deadlock():
         all_at_once([take_back_all, lambda: drain(dsn, sender, clock=clock)])
     in_time = {lead_id for lead_id, state in seen.items() if state in ("planned", "cancelled")}
     sent = {claim.lead_id for claim in sender.handed_over}
@@ -140,7 +135,7 @@ def test_an_instance_paused_before_the_claim_sends_nothing_more(
 
 
 def test_planners_racing_for_a_nearly_full_day_lose_no_lead_and_overfill_no_day(
-    conn: psycopg.Connection, dsn: str
+    conn: psycopg.Connection, dsn: str, no_deadlock: Watch
 ) -> None:
     instances.set_daily_max(conn, 20)
     add_leads(conn, 15, messages=3)
@@ -153,7 +148,7 @@ def test_planners_racing_for_a_nearly_full_day_lose_no_lead_and_overfill_no_day(
             for _ in range(10):
                 drip.add_lead(name="Lead", email=f"racer{next(numbers)}@example.com")
 
-    with no_deadlock(conn):
+    with no_deadlock():
         all_at_once([add_ten] * 8)
     query = "select day, reserved from hyperdrip.quota_day order by day"
     days = conn.execute(query).fetchall()
@@ -236,14 +231,14 @@ class Storm:
 
 @pytest.mark.slow
 def test_a_storm_of_planners_and_workers_has_no_deadlock_and_breaks_no_promise(
-    conn: psycopg.Connection, dsn: str
+    conn: psycopg.Connection, dsn: str, no_deadlock: Watch
 ) -> None:
     clock = SetClock()
     instances.set_daily_max(conn, 60)
     add_leads(conn, 150, messages=3)
     senders = [AnsweringSender(name="null", wave_size=size) for size in (1, 10, 40)]
     storm = Storm(dsn, clock, senders)
-    with no_deadlock(conn):
+    with no_deadlock():
         for _ in range(2):
             storm.rage()
             assert_audit_ok(conn)

@@ -530,8 +530,11 @@ def test_a_commit_whose_reply_is_lost_is_neither_repeated_nor_forgotten(
     class Lossy(LossyConnection):
         lost_transaction = lost
 
+    def connect_lossily() -> psycopg.Connection:
+        return Lossy.connect(dsn, autocommit=True, prepare_threshold=None)
+
     sender = AnsweringSender(name="smtp", wave_size=2)
-    worker = make_worker(dsn, sender, connect=lambda: Lossy.connect(dsn, autocommit=True))
+    worker = make_worker(dsn, sender, connect=connect_lossily)
     with closing(worker):
         summary = worker.run()
     assert Lossy.committed > lost
@@ -599,6 +602,28 @@ def test_nothing_is_handed_over_after_its_lease_has_run_out(
     drain(dsn, sender, vt_seconds=1)
     assert sender.keys == ["lead_1-1-1"]
     assert other.keys == ["lead_1-1-1", "lead_2-1-1", "lead_3-1-1"]
+    assert count_states(conn) == {"sent": 3}
+    assert_audit_ok(conn)
+
+
+def test_a_claim_waits_for_nobody_and_leaves_alone_what_somebody_else_has_locked(
+    conn: psycopg.Connection, dsn: str
+) -> None:
+    ids = add_leads(conn, 3, messages=1).lead_ids
+    sender = AnsweringSender()
+    with closing(make_worker(dsn, sender)) as worker:
+        worker.begin()
+        with closing(psycopg.connect(dsn)) as other:
+            ledger.lock_planned(other, [ids[1]])
+            assert worker.step()
+            assert [claim.lead_id for claim in sender.handed_over] == [ids[0], ids[2]]
+            # Its envelope is neither archived nor shown to anybody before its lease is over.
+            assert [lease_seconds(conn, e) > 0 for e in envelope_ids(conn, QUEUE)] == [True] * 3
+            assert not worker.step()
+        show_all(conn, QUEUE)
+        assert worker.step()
+        assert not worker.step()
+    assert [claim.lead_id for claim in sender.handed_over] == [ids[0], ids[2], ids[1]]
     assert count_states(conn) == {"sent": 3}
     assert_audit_ok(conn)
 
