@@ -322,6 +322,8 @@ def _own_name(local_address: str) -> str:
 
 def make_context(server: SmtpServer) -> ssl.SSLContext:
     """TLS with certificates verified. Raises: OSError when `cafile` cannot be read."""
+    if server.security is Security.NONE:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used
     context = ssl.create_default_context(cafile=server.cafile or None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
