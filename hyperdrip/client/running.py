@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import date, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hyperdrip import campaigns, leads, quota
 from hyperdrip import instance as instances
@@ -19,9 +19,11 @@ from hyperdrip.reconciling import Reconciled, Which, cancel, mark_sent, send_aga
 from hyperdrip.rollover import RolledOver, roll_over
 from hyperdrip.scheduler import read_moment
 from hyperdrip.senders import Sender, close_sender, open_sender
-from hyperdrip.senders.kit import Kit
 from hyperdrip.signals import Stop
 from hyperdrip.worker import Options, Worker, check_sender
+
+if TYPE_CHECKING:
+    from hyperdrip.senders.kit import Kit
 
 log = logging.getLogger("hyperdrip.worker")
 
@@ -159,8 +161,10 @@ class RunningMethods(CalendarMethods):
                 if sender is not given:
                     close_sender(sender)
 
-    def make_kit(self) -> Kit:
+    def make_kit(self) -> "Kit":
         """What a sender is made of. Campaigns are read on connections of their own."""
+        from hyperdrip.senders.kit import Kit
+
         with self._session() as conn:
             fingerprint = read_fence(conn).stored
         return Kit(self.settings, self._load_campaign, fingerprint)

@@ -100,16 +100,21 @@ def open_sender(name: str, kit: "Kit") -> Sender:
     """Make the sender of that name. Raises: SettingsError when there is none."""
     from hyperdrip.senders.console import ConsoleSender
     from hyperdrip.senders.null import NullSender
-    from hyperdrip.senders.smtp import open_smtp
 
     known: dict[str, Callable[[Kit], Sender]] = {
         "console": lambda _kit: ConsoleSender(),
         "null": lambda _kit: NullSender(),
-        "smtp": open_smtp,
+        "smtp": _open_smtp,
     }
     if name not in known:
         raise SettingsError(f"SENDER={name!r} is not one of: {', '.join(sorted(known))}")
     return known[name](kit)
+
+
+def _open_smtp(kit: "Kit") -> Sender:
+    from hyperdrip.senders.smtp import open_smtp
+
+    return open_smtp(kit)
 
 
 def close_sender(sender: Sender) -> None:

@@ -1,15 +1,21 @@
-"""What a sender is made of: the settings, and the messages of claims written out."""
+"""What a sender is made of: the settings, and the messages of claims written out.
+
+Whatever writes is loaded by whoever writes: the console sender starts without it.
+"""
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from hyperdrip.compose import Letterhead, compose, make_letterhead
 from hyperdrip.errors import SettingsError
 from hyperdrip.models import Campaign, Claim, Mail, Rendered
-from hyperdrip.rendering import CompiledCampaign, add_notice, compile_campaign
 from hyperdrip.settings import Settings
 from hyperdrip.unsubscribing import sign, unsubscribe_mailto, unsubscribe_url
+
+if TYPE_CHECKING:
+    from hyperdrip.compose import Letterhead
+    from hyperdrip.rendering import CompiledCampaign
 
 # Leads under way may be on many versions; those that are met are kept.
 KEPT = 200
@@ -18,8 +24,8 @@ _NOBODY = Campaign("default", ())
 
 @dataclass(frozen=True)
 class _Version:
-    compiled: CompiledCampaign
-    letterhead: Letterhead | None
+    compiled: "CompiledCampaign"
+    letterhead: "Letterhead | None"
 
 
 @dataclass
@@ -42,6 +48,8 @@ class Kit:
         Raises: RenderError when it cannot be written for this lead (`Unwritten`); DatabaseError and
         its kin, or psycopg's own errors, when its campaign cannot be read now (`Refused`).
         """
+        from hyperdrip.compose import compose
+
         version = self._version(claim)
         letterhead = version.letterhead or self._letterhead(self.load(*_key(claim)))
         return compose(
@@ -58,6 +66,8 @@ class Kit:
 
         Raises: as `compose`.
         """
+        from hyperdrip.rendering import add_notice
+
         rendered = self._version(claim).compiled.render(claim.number, claim.recipient)
         return add_notice(
             rendered,
@@ -66,6 +76,8 @@ class Kit:
         )
 
     def _version(self, claim: Claim) -> _Version:
+        from hyperdrip.rendering import compile_campaign
+
         key = _key(claim)
         with self._lock:
             found = self._versions.get(key)
@@ -81,7 +93,9 @@ class Kit:
     def _has_from(self, campaign: Campaign) -> bool:
         return bool(campaign.mail_from or self.settings.mail_from)
 
-    def _letterhead(self, campaign: Campaign) -> Letterhead:
+    def _letterhead(self, campaign: Campaign) -> "Letterhead":
+        from hyperdrip.compose import make_letterhead
+
         return make_letterhead(campaign, self.settings, instance=self.instance)
 
     def _token(self, claim: Claim) -> str:
@@ -122,5 +136,7 @@ def require_mail_settings(settings: Settings) -> None:
     ]
     if missing:
         raise SettingsError(f"mail cannot be sent without {'; '.join(missing)}")
+    from hyperdrip.compose import make_letterhead
+
     sign(settings.secret_key, "lead_1-1-1")
     make_letterhead(_NOBODY, settings)
