@@ -1,7 +1,6 @@
 -- Settle messages whose token still matches: those being sent, and unknown ones that turn out to be sent.
 -- One row for each given message that was not simply being sent: lead, run, number, and the state before
 -- (unknown), or null when another token or state stands there and nothing was changed; by lead and number.
--- A first claim that was no attempt is forgotten: the next one gives the message its date.
 with given as (
     select
         given.lead_id,
@@ -55,10 +54,6 @@ finished as (
         error = held.error,
         provider_id = held.provider_id,
         attempts = message.attempts - case when held.is_attempt then 0 else 1 end,
-        first_claimed_at = case
-            when held.is_attempt or message.first_claimed_at < message.claimed_at
-                then message.first_claimed_at
-        end,
         not_before = case
             when held.backoff_seconds > 0
                 then clock_timestamp() + make_interval(secs => held.backoff_seconds)

@@ -8,10 +8,11 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from hyperdrip import leads, queue, standing
+from hyperdrip import leads, ledger, queue, reconciling, standing
 from hyperdrip.errors import DatabaseUnavailable
 from hyperdrip.models import Claim
-from hyperdrip.senders import Failed, Later, Outcome, Refused, Retry, Sent, Unwritten
+from hyperdrip.reconciling import Which
+from hyperdrip.senders import Failed, Later, Outcome, Refused, Retry, Sent, Unknown, Unwritten
 from hyperdrip.signals import Stop
 from tests.factories import (
     MONDAY,
@@ -322,7 +323,7 @@ def test_a_message_has_the_date_of_its_first_attempt_at_every_attempt(
     began = clock.now
     outcomes: list[Outcome] = [
         Refused("421"), Later("", 1), Unwritten("no company"), Retry("451"), Refused("421"),
-        Retry("451"), Sent(),
+        Retry("451"), Unknown("died"), Refused("421"), Sent(),
     ]  # fmt: skip
     for minute, outcome in enumerate(outcomes, start=1):
         clock.now += timedelta(minutes=1)
@@ -335,7 +336,27 @@ def test_a_message_has_the_date_of_its_first_attempt_at_every_attempt(
         # As long as nothing was an attempt, each claim is the first one.
         assert claim.first_claimed_at == began + timedelta(minutes=min(minute, 4))
         standing.resume_leads(conn, clock, [1], with_email=True)
+        reconciling.send_again(conn, clock, Which(), with_email=True)
         for name in queue.list_names(conn):
             show_all(conn, name)
     assert count_states(conn) == {"sent": 1}
     assert_audit_ok(conn)
+
+
+def test_a_claim_whose_reply_was_lost_has_the_same_date(conn: psycopg.Connection, dsn: str) -> None:
+    add_leads(conn, 1, messages=1)
+    found: list[Claim] = []
+
+    def look_up(claim: Claim) -> Outcome:
+        found.append(claim)
+        (worker,) = conn.execute("select worker from hyperdrip.message").fetchall()
+        found.extend(ledger.list_claimed(conn, [1], worker=worker[0]))
+        return Retry("451")
+
+    clock = SetClock()
+    for _ in range(2):
+        drain(dsn, AnsweringSender(look_up), clock=clock)
+        clock.now += timedelta(minutes=1)
+        show_all(conn, QUEUE)
+    assert found[0::2] == found[1::2]
+    assert len({claim.first_claimed_at for claim in found}) == 1
