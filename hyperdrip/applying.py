@@ -11,7 +11,6 @@ from hyperdrip.campaign_changes import Change, find_changes
 from hyperdrip.clock import Clock
 from hyperdrip.errors import CampaignError, InvalidDataError, RenderError
 from hyperdrip.models import Campaign, LeadUnderWay
-from hyperdrip.rendering import compile_campaign
 from hyperdrip.scheduler import Moment, in_planner_transaction
 
 SHOWN = 20
@@ -120,6 +119,8 @@ class _Survey:
     def __init__(
         self, conn: psycopg.Connection, campaign: Campaign, rehearsed: Applied | None
     ) -> None:
+        from hyperdrip.rendering import compile_campaign
+
         self._conn = conn
         self._campaign = campaign
         self._compiled = compile_campaign(campaign)

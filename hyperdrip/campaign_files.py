@@ -16,6 +16,7 @@ import frontmatter
 import yaml
 from frontmatter.default_handlers import YAMLHandler
 
+from hyperdrip.campaign_settings import from_settings
 from hyperdrip.errors import CampaignError, InvalidDataError
 from hyperdrip.headers import LONGEST_VALUE, parse_mailbox
 from hyperdrip.models import Campaign, Step
@@ -57,29 +58,6 @@ def read_campaign(folder: Path) -> Campaign:
     if mistakes:
         raise CampaignError("\n".join(mistakes))
     return from_settings(head["name"], head, [step for step in steps if step])
-
-
-def to_settings(campaign: Campaign) -> dict[str, Any]:
-    """What the column `settings` of hyperdrip.campaign keeps, with the names of the file."""
-    kept = {
-        "from": campaign.mail_from,
-        "reply-to": campaign.reply_to,
-        "footer": campaign.footer,
-        "values": dict(campaign.values),
-    }
-    return {name: value for name, value in kept.items() if value}
-
-
-def from_settings(name: str, settings: Mapping[str, Any], steps: Iterable[Step]) -> Campaign:
-    """The campaign of its row, whose column is `settings`, and of its steps in order."""
-    return Campaign(
-        name=name,
-        steps=tuple(steps),
-        mail_from=settings.get("from"),
-        reply_to=settings.get("reply-to"),
-        footer=settings.get("footer"),
-        values=settings.get("values", {}),
-    )
 
 
 def _read_text(path: Path, mistakes: _Mistakes) -> str | None:

@@ -7,7 +7,7 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from hyperdrip.campaign_files import from_settings, to_settings
+from hyperdrip.campaign_settings import from_settings, to_settings
 from hyperdrip.db import query
 from hyperdrip.errors import NotFoundError
 from hyperdrip.models import (

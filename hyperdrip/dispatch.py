@@ -1,6 +1,7 @@
 """Handing a claimed wave over to the sender, and turning what comes back into a batch to finish."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,32 +10,56 @@ from typing import Any, assert_never
 
 import psycopg
 
-from hyperdrip import delivery
+from hyperdrip import delivery, pacing
 from hyperdrip import instance as instances
 from hyperdrip.clock import Clock, day_of
 from hyperdrip.db import SERVER_LOST
 from hyperdrip.delivery import Batch
+from hyperdrip.domain_limits import DomainLimits, domain_of
+from hyperdrip.errors import HyperdripError
 from hyperdrip.ledger import Expired, Finish
 from hyperdrip.models import Claim, Instance, MessageKey, MessageState
 from hyperdrip.retry import backoff_seconds, is_given_up
 from hyperdrip.rollover import Policy
-from hyperdrip.senders import Failed, Outcome, Retry, Sender, Sent, Unknown, Unwritten
+from hyperdrip.senders import (
+    Failed,
+    Later,
+    Outcome,
+    Refused,
+    Retry,
+    Sender,
+    Sent,
+    Unknown,
+    Unwritten,
+)
 from hyperdrip.signals import Stop
 
 log = logging.getLogger("hyperdrip.worker")
 
 PAUSE_CHECK_SECONDS = 0.1
+LONGEST_LATER_SECONDS = 86_400.0
+# Outcomes of messages that need not have been handed over.
+NEVER_LEFT = (Unwritten, Refused, Later)
 
 
 @dataclass
 class Wave:
-    """What is in flight: claims of one day, and until when (monotonic) their lease holds."""
+    """What is in flight: claims of one day, and until when (monotonic) their lease holds.
+
+    `refusal`: why the sender takes nothing at all, once it said so, or broke.
+    """
 
     claims: Sequence[Claim]
     day: date
     lease_ends: float
     outcomes: dict[MessageKey, Outcome] = field(default_factory=dict)
     handed_over: dict[MessageKey, datetime] = field(default_factory=dict)
+    refusal: str | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Did the other side deal with any message of it?"""
+        return any(not isinstance(o, NEVER_LEFT) for o in self.outcomes.values())
 
 
 @dataclass
@@ -49,6 +74,7 @@ class Dispatcher:
     chance: Callable[[], float]
     vt_seconds: int
     log_addresses: bool = True
+    domain_limits: DomainLimits = field(default_factory=DomainLimits)
     _paused_at: float = 0.0
     _is_paused: bool = False
 
@@ -70,20 +96,47 @@ class Dispatcher:
             return True
 
         try:
-            for answer in self.sender.send_wave(wave.claims, may_send):
+            claims = self._keep_pace(conn, wave)
+            for answer in self.sender.send_wave(claims, may_send) if claims else ():
                 if answer is not None:
                     claim, outcome = answer
+                    if not isinstance(outcome, Outcome):
+                        raise TypeError(f"{type(outcome).__name__} is no outcome")
                     wave.outcomes[key_of(claim)] = outcome
+                    if isinstance(outcome, Refused):
+                        wave.refusal = wave.refusal or _storable(outcome.reason) or "no reason"
+                elif self.stop.is_set() and wave.handed_over.keys() <= wave.outcomes.keys():
+                    break  # nothing is in flight, and nothing more goes out
                 if time.monotonic() - extended_at > self.vt_seconds / 3:
                     extended_at = time.monotonic()
                     self._extend(conn, wave)
-        except Exception:  # whatever breaks in here, the wave has to be settled
+        except (HyperdripError, *SERVER_LOST) as error:  # such as a campaign that cannot be read
+            wave.refusal = _storable(str(error))
+        except Exception as error:  # whatever breaks in here, the wave has to be settled
             log.exception("A wave of the sender %s was cut short", self.sender.name)
+            wave.refusal = f"it broke ({type(error).__name__})"
         return self._settle(wave)
 
+    def _keep_pace(self, conn: psycopg.Connection, wave: Wave) -> list[Claim]:
+        """Those of the wave that their domains' paces let through; the others are Later."""
+        if not self.domain_limits:
+            return list(wave.claims)
+        try:
+            waits = pacing.reserve(conn, self.domain_limits, [item.email for item in wave.claims])
+        except SERVER_LOST:
+            return []  # whoever reads next finds out; the whole wave goes back
+        claims: list[Claim] = []
+        for claim, seconds in zip(wave.claims, waits, strict=True):
+            if seconds is None:
+                claims.append(claim)
+            else:
+                reason = f"the limit of {domain_of(claim.email)} (DOMAIN_LIMITS)"
+                wave.outcomes[key_of(claim)] = Later(reason, seconds)
+        return claims
+
     def _may_hand_over(self, conn: psycopg.Connection, wave: Wave) -> bool:
-        """Right before a hand-over: not stopped, still that day, lease not over, not paused."""
-        if self.stop.is_set() or time.monotonic() >= wave.lease_ends:
+        """Right before a hand-over: not stopped or refused, still that day, lease not over."""
+        if self.stop.is_set() or wave.refusal or time.monotonic() >= wave.lease_ends:
             return False
         if day_of(self.clock.estimate(), self.instance.time_zone) != wave.day:
             return False
@@ -120,7 +173,7 @@ class Dispatcher:
         for claim in wave.claims:
             key = key_of(claim)
             outcome = wave.outcomes.get(key, Unknown("the sender gave no answer"))
-            if key not in wave.handed_over and not isinstance(outcome, Unwritten):
+            if key not in wave.handed_over and not isinstance(outcome, NEVER_LEFT):
                 finishes.append(_finish(claim, MessageState.PLANNED, is_attempt=False))
                 continue
             finish, is_resend = self._finish_of(claim, outcome, wave.handed_over.get(key))
@@ -147,8 +200,9 @@ class Dispatcher:
                 seconds = backoff_seconds(claim.attempts, chance=self.chance())
                 again = MessageState.PLANNED
                 return _finish(claim, again, error=reason, backoff_seconds=seconds), False
-            case Failed(reason):
-                return _finish(claim, MessageState.FAILED, error=reason), False
+            case Failed(reason, is_dead):
+                failed = MessageState.FAILED
+                return _finish(claim, failed, error=reason, is_address_dead=is_dead), False
             case Unknown(reason):
                 held = Expired(
                     *key_of(claim),
@@ -159,11 +213,17 @@ class Dispatcher:
                     claim.envelope_id,
                 )
                 return delivery.unknown(
-                    held, reason, on_unknown=self.policy.on_unknown, max_attempts=most
+                    held, _storable(reason), on_unknown=self.policy.on_unknown, max_attempts=most
                 )
             case Unwritten(reason):
                 again = MessageState.PLANNED
                 return _finish(claim, again, error=reason, is_attempt=False, pauses=True), False
+            case Refused():
+                return _finish(claim, MessageState.PLANNED, is_attempt=False), False
+            case Later(_, seconds):
+                wait = math.ceil(min(max(1.0, seconds), LONGEST_LATER_SECONDS))
+                again = MessageState.PLANNED
+                return _finish(claim, again, is_attempt=False, backoff_seconds=wait), False
             case _:
                 assert_never(outcome)
 
@@ -173,5 +233,26 @@ def key_of(claim: Claim) -> MessageKey:
     return claim.lead_id, claim.run, claim.number
 
 
-def _finish(claim: Claim, state: MessageState, **what: Any) -> Finish:
-    return Finish(key_of(claim), claim.token, claim.day, claim.envelope_id, state, **what)
+def _storable(text: str) -> str:
+    """What the other side said, as a database takes it: one line of what can be written."""
+    return " ".join(text.encode("utf-8", "replace").decode().replace("\0", "").split())
+
+
+def _finish(
+    claim: Claim,
+    state: MessageState,
+    *,
+    error: str | None = None,
+    provider_id: str | None = None,
+    **what: Any,
+) -> Finish:
+    return Finish(
+        key_of(claim),
+        claim.token,
+        claim.day,
+        claim.envelope_id,
+        state,
+        error=None if error is None else _storable(error),
+        provider_id=None if provider_id is None else _storable(provider_id),
+        **what,
+    )

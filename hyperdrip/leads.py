@@ -206,6 +206,13 @@ def erase(conn: psycopg.Connection, lead_ids: Collection[int]) -> None:
     conn.execute(query("erase_leads"), {"lead_ids": sorted(lead_ids)})
 
 
+def suppress(conn: psycopg.Connection, reasons: Mapping[int, str]) -> None:
+    """Suppress the addresses of locked leads (id -> why); what is suppressed keeps its reason."""
+    conn.execute(
+        query("suppress_leads"), {"lead_ids": list(reasons), "reasons": list(reasons.values())}
+    )
+
+
 def suppress_hashed(conn: psycopg.Connection, emails: Collection[str], *, reason: str) -> None:
     """Suppress addresses under their keyed hash, in place of the addresses themselves."""
     conn.execute(query("suppress_hashed"), {"emails": sorted(emails), "reason": reason})

@@ -45,6 +45,7 @@ class Finish:
     """What becomes of a claimed message. `is_attempt` false: it was never handed over.
 
     `pauses`: its lead is paused with the error as its reason, if it is still ACTIVE.
+    `is_address_dead`: its lead's address is suppressed.
     """
 
     key: MessageKey
@@ -58,6 +59,7 @@ class Finish:
     backoff_seconds: int = 0
     is_attempt: bool = True
     pauses: bool = False
+    is_address_dead: bool = False
 
 
 @dataclass(frozen=True)

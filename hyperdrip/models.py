@@ -157,6 +157,7 @@ class Claim:
     campaign_version: int
     message_count: int
     max_messages: int
+    first_claimed_at: datetime
 
     @property
     def message_key(self) -> str:
@@ -242,7 +243,7 @@ class UndoneImport:
 
 @dataclass(frozen=True)
 class WorkerSummary:
-    """What a worker did until it stopped."""
+    """What a worker did until it stopped. `refusal`: why its sender took nothing at the end."""
 
     sent: int
     failed: int
@@ -253,6 +254,7 @@ class WorkerSummary:
     waiting: int
     next_attempt_at: datetime | None
     quota_reached: bool
+    refusal: str | None = None
 
 
 @dataclass(frozen=True)

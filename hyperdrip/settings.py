@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from hyperdrip.domain_limits import DomainLimits, parse_domain_limits
 from hyperdrip.errors import SettingsError
+from hyperdrip.smtp_url import SmtpServer, parse_smtp_url
 
 ROOT_HOME = Path("/var/lib/hyperdrip")
 
@@ -33,7 +35,7 @@ class Settings:
     schedule_horizon_days: int = 365
     sender: str = "console"
     concurrency: int = 10
-    smtp_url: str = field(default="", repr=False)
+    smtp_url: SmtpServer | None = field(default=None, repr=False)
     mail_from: str = ""
     reply_to: str = ""
     postal_address: str = ""
@@ -43,7 +45,7 @@ class Settings:
     webhook_url: str = field(default="", repr=False)
     webhook_secret: str = field(default="", repr=False)
     webhook_allow: str = ""
-    domain_limits: str = ""
+    domain_limits: DomainLimits = field(default_factory=DomainLimits)
     hyperdrip_env: str = "production"
     hyperdrip_now: datetime | None = None
     hyperdrip_home: Path = Path()
@@ -162,7 +164,7 @@ PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "SCHEDULE_HORIZON_DAYS": _whole_number(1, 730),
     "SENDER": _text,
     "CONCURRENCY": _whole_number(1, 1000),
-    "SMTP_URL": _text,
+    "SMTP_URL": parse_smtp_url,
     "MAIL_FROM": _text,
     "REPLY_TO": _text,
     "POSTAL_ADDRESS": _text,
@@ -172,7 +174,7 @@ PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "WEBHOOK_URL": _text,
     "WEBHOOK_SECRET": _text,
     "WEBHOOK_ALLOW": _text,
-    "DOMAIN_LIMITS": _text,
+    "DOMAIN_LIMITS": parse_domain_limits,
     "HYPERDRIP_ENV": _environment,
     "HYPERDRIP_NOW": _instant,
     "HYPERDRIP_HOME": _folder,

@@ -24,8 +24,10 @@ from hyperdrip.clock import Clock, day_of
 from hyperdrip.db import SERVER_LOST
 from hyperdrip.delivery import Batch, Claimed, Request, Settled
 from hyperdrip.dispatch import Dispatcher, Wave
+from hyperdrip.domain_limits import DomainLimits
 from hyperdrip.errors import DatabaseUnavailable, SettingsError
 from hyperdrip.models import Instance, MessageState, Pointer, WorkerSummary
+from hyperdrip.retry import refusal_seconds
 from hyperdrip.rollover import Policy, RolledOver, roll_over, settle_lost
 from hyperdrip.senders import Sender
 from hyperdrip.signals import Stop
@@ -40,6 +42,7 @@ FIRST_RECONNECT_SECONDS = 0.1
 LONGEST_RECONNECT_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0
 FRUITLESS_WAITS = 3
+REFUSALS_OF_A_DRAIN = 3
 
 T = TypeVar("T")
 
@@ -54,6 +57,7 @@ class Options:
     is_drain: bool = False
     log_addresses: bool = True
     policy: Policy = field(default_factory=Policy)
+    domain_limits: DomainLimits = field(default_factory=DomainLimits)
 
 
 class Worker:
@@ -96,6 +100,7 @@ class Worker:
             chance=chance,
             vt_seconds=options.vt_seconds,
             log_addresses=options.log_addresses,
+            domain_limits=options.domain_limits,
         )
         self._counts: Counter[str] = Counter()
         self._unfinished = Batch()
@@ -106,6 +111,8 @@ class Worker:
         self._next_claim_at = 0.0
         self._next_heartbeat_at = 0.0
         self._is_gate_known_open = False
+        self._refusals = 0
+        self._refusal: str | None = None
 
     def close(self) -> None:
         """Say goodbye, if the database still listens."""
@@ -127,6 +134,8 @@ class Worker:
             try:
                 has_worked = self.step()
                 failing_since = None
+                if self._is_drain_refused():
+                    break
                 if has_worked:
                     fruitless = 0
                 elif self._options.is_drain:
@@ -157,8 +166,8 @@ class Worker:
             self._finish_alone()
             self._held = ()  # a rollover starts from the ledger
             self.roll_over()
-        if self._options.message_delay_ms:
-            self._finish_alone()
+        if self._options.message_delay_ms or self._refusals:
+            self._finish_alone()  # before a pause
         wave = self._claim_next()
         if wave is None:
             self._finish_alone()
@@ -209,6 +218,7 @@ class Worker:
             waiting=gate.waiting,
             next_attempt_at=next_at,
             quota_reached=gate.room <= 0 and gate.waiting > 0,
+            refusal=self._refusal,
         )
 
     # Claiming
@@ -292,9 +302,11 @@ class Worker:
             return True
         if not self.read_gate().waiting:
             return False
-        self._nap(self._next_claim_at - time.monotonic())
-        is_same_day = day_of(self._clock.estimate(), self._instance.time_zone) == self._today
-        return is_same_day and not self.stop.is_set()
+        while not self.stop.is_set() and (left := self._next_claim_at - time.monotonic()) > 0:
+            self._nap(min(left, LONGEST_NAP_SECONDS))
+            if day_of(self._clock.estimate(), self._instance.time_zone) != self._today:
+                return False
+        return not self.stop.is_set()
 
     def _wave_size(self) -> int:
         return 1 if self._options.message_delay_ms else self._dispatcher.sender.wave_size
@@ -304,6 +316,30 @@ class Worker:
         if wave.claims:
             self._unfinished = self._dispatcher.send(self._conn, wave)
             self._next_claim_at = time.monotonic() + self._options.message_delay_ms / 1000
+            self._note_refusal(wave)
+
+    def _note_refusal(self, wave: Wave) -> None:
+        """Put off the next claim when the sender takes nothing, longer each time."""
+        name = self._dispatcher.sender.name
+        self._refusal = wave.refusal
+        if wave.is_answered and self._refusals:
+            self._refusals = 0
+            if wave.refusal is None:
+                log.info("The sender %s takes messages again", name)
+        if wave.refusal is None:
+            return
+        self._refusals += 1
+        if self._is_drain_refused():
+            return
+        seconds = refusal_seconds(self._refusals, chance=self._chance())
+        self._next_claim_at = max(self._next_claim_at, time.monotonic() + seconds)
+        log.warning(
+            "The sender %s takes nothing now: %s; next try in %.0f s", name, wave.refusal, seconds
+        )
+
+    def _is_drain_refused(self) -> bool:
+        """Has a sender refused so often that a worker that is to end gives up?"""
+        return self._options.is_drain and self._refusals >= REFUSALS_OF_A_DRAIN
 
     # Finishing
 

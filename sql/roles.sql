@@ -16,8 +16,8 @@ revoke all on all sequences in schema hyperdrip from %(planner)s, %(worker)s, %(
 grant usage on schema hyperdrip, pgmq to %(planner)s, %(worker)s, %(reader)s;
 grant select on pgmq.meta to %(planner)s, %(worker)s, %(reader)s;
 grant select on
-hyperdrip.campaign, hyperdrip.campaign_step, hyperdrip.message, hyperdrip.quota_day, hyperdrip.receipt,
-hyperdrip.schema_migration, hyperdrip.suppression, hyperdrip.worker
+hyperdrip.campaign, hyperdrip.campaign_step, hyperdrip.domain_pace, hyperdrip.message, hyperdrip.quota_day,
+hyperdrip.receipt, hyperdrip.schema_migration, hyperdrip.suppression, hyperdrip.worker
 to %(planner)s, %(worker)s, %(reader)s;
 grant execute on function hyperdrip.suppression_keys(text) to %(planner)s, %(worker)s, %(reader)s;
 
@@ -36,12 +36,15 @@ grant select (
 grant update (message_count, last_sent_at, next_scheduled_for, status, status_reason)
 on hyperdrip.lead to %(worker)s;
 grant update (
-    day, envelope_id, state, token, attempts, not_before, sender, worker, claimed_at, sent_at, error, provider_id
+    day, envelope_id, state, token, attempts, not_before, sender, worker, claimed_at, first_claimed_at, sent_at, error,
+    provider_id
 ) on hyperdrip.message to %(worker)s;
 grant insert (day), update (reserved, sent, resent, highest_cap, is_closed)
 on hyperdrip.quota_day to %(worker)s;
 grant insert, update on hyperdrip.worker to %(worker)s;
 grant insert, delete on hyperdrip.receipt to %(worker)s;
+grant insert (domain), update (free_at, line_ends_at) on hyperdrip.domain_pace to %(worker)s;
+grant insert (email_key, reason) on hyperdrip.suppression to %(worker)s;
 grant update (daily_max, newest_day, last_sender) on hyperdrip.instance to %(worker)s;
 grant execute on function hyperdrip.create_queue(text), hyperdrip.list_hash_suppressed(bigint[]) to %(worker)s;
 

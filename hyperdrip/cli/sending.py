@@ -14,7 +14,7 @@ from hyperdrip.cli.output import (
     print_table,
     worker_json,
 )
-from hyperdrip.errors import AuditFailed
+from hyperdrip.errors import AuditFailed, HyperdripError
 from hyperdrip.models import WorkerSummary
 
 if TYPE_CHECKING:
@@ -80,6 +80,11 @@ def run_worker(
             print_json(worker_json(summary))
         else:
             print_line(_describe(summary))
+        if drain and summary.refusal is not None and not stop.is_set():
+            raise HyperdripError(
+                f"the sender {drip.settings.sender} takes nothing: {summary.refusal};"
+                f" gave up with {summary.waiting} waiting"
+            )
 
 
 def roll_over(run: Invocation, json: Json = False) -> None:

@@ -19,8 +19,6 @@ from hyperdrip.models import (
     Rendered,
     StepStats,
 )
-from hyperdrip.rendering import add_notice, compile_campaign
-from hyperdrip.unsubscribing import unsubscribe_url
 
 # A path of names below `fields`, with dots or in brackets.
 PART = re.compile(r"\.(\w+)|\[\s*['\"]([^'\"\]]+)['\"]\s*\]")
@@ -103,6 +101,8 @@ class CampaignMethods(Base):
         Raises: NotFoundError for a campaign, version, step or lead that is not there; RenderError
         when it cannot be written.
         """
+        from hyperdrip.rendering import compile_campaign
+
         with self._session() as conn:
             found = campaigns.require_campaign(conn, name, version)
             to = leads.require_lead(conn, lead) if lead is not None else None
@@ -127,6 +127,9 @@ class CampaignMethods(Base):
 
     def _with_notice(self, rendered: Rendered) -> Rendered:
         """With the postal address and a link that unsubscribes nobody."""
+        from hyperdrip.rendering import add_notice
+        from hyperdrip.unsubscribing import unsubscribe_url
+
         url = self.settings.public_url
         return add_notice(
             rendered,

@@ -2,24 +2,28 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import date, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from hyperdrip import campaigns, leads, quota
 from hyperdrip import instance as instances
-from hyperdrip import leads, quota
 from hyperdrip.audit import run_audit
 from hyperdrip.client.calendar import CalendarMethods
-from hyperdrip.db import converted_errors
+from hyperdrip.db import connect, converted_errors
 from hyperdrip.explaining import Explanation, explain
-from hyperdrip.fence import connect_to_send, require_open
-from hyperdrip.models import AuditCheck, MessageKey, WorkerSummary
+from hyperdrip.fence import connect_to_send, read_fence, require_open
+from hyperdrip.models import AuditCheck, Campaign, MessageKey, WorkerSummary
 from hyperdrip.overview import Overview, read_overview
 from hyperdrip.reconciling import Reconciled, Which, cancel, mark_sent, send_again
 from hyperdrip.rollover import RolledOver, roll_over
 from hyperdrip.scheduler import read_moment
-from hyperdrip.senders import Sender, open_sender
+from hyperdrip.senders import Sender, close_sender, open_sender
 from hyperdrip.signals import Stop
 from hyperdrip.worker import Options, Worker, check_sender
+
+if TYPE_CHECKING:
+    from hyperdrip.senders.kit import Kit
 
 log = logging.getLogger("hyperdrip.worker")
 
@@ -121,7 +125,8 @@ class RunningMethods(CalendarMethods):
         self._refuse_borrowed("run_worker")
         settings = self.settings
         is_chosen = sender is not None or settings.is_explicit("SENDER")
-        sender = sender or open_sender(settings.sender)
+        given = sender
+        sender = sender or open_sender(settings.sender, self.make_kit())
         with converted_errors():
             require_open(self._conn, self.dsn)
             check_sender(self.instance(), sender.name, is_explicit=is_chosen)
@@ -141,6 +146,7 @@ class RunningMethods(CalendarMethods):
                     is_drain=is_drain,
                     log_addresses=settings.log_addresses,
                     policy=self._policy(),
+                    domain_limits=settings.domain_limits,
                 ),
                 clock=self.clock,
                 stop=stop,
@@ -152,6 +158,24 @@ class RunningMethods(CalendarMethods):
                 return worker.run()
             finally:
                 worker.close()
+                if sender is not given:
+                    close_sender(sender)
+
+    def make_kit(self) -> "Kit":
+        """What a sender is made of. Each version of a campaign is read when it is first needed.
+
+        That is done on a connection of its own: by whichever thread writes the message, and
+        whatever the worker's connection is doing.
+        """
+        from hyperdrip.senders.kit import make_kit
+
+        with self._session() as conn:
+            fingerprint = read_fence(conn).stored
+        return make_kit(self.settings, self._load_campaign, instance=fingerprint)
+
+    def _load_campaign(self, name: str, version: int) -> Campaign:
+        with converted_errors(), closing(connect(self.dsn)) as conn:
+            return campaigns.require_campaign(conn, name, version).campaign
 
     def store_daily_max(self) -> int | None:
         """Store an explicit DAILY_MAX that differs from the database's; the old one, or None."""

@@ -74,7 +74,10 @@ claimed as (
         not_before = null,
         sender = %(sender)s,
         worker = %(worker)s,
-        claimed_at = %(now)s
+        claimed_at = %(now)s,
+        first_claimed_at = coalesce(
+            message.first_claimed_at, case when message.attempts > 0 then message.claimed_at end
+        )
     from chosen
     where
         message.lead_id = chosen.lead_id
@@ -82,7 +85,8 @@ claimed as (
         and message.number = chosen.number
     returning
         message.lead_id, message.run, message.number, message.envelope_id, message.token,
-        message.attempts, message.day, message.campaign, message.campaign_version, chosen.position
+        message.attempts, message.day, message.campaign, message.campaign_version, chosen.position,
+        coalesce(message.first_claimed_at, message.claimed_at) as first_claimed_at
 ),
 
 counted as (
@@ -110,7 +114,8 @@ select
     claimed.campaign,
     claimed.campaign_version,
     lead.message_count,
-    lead.max_messages
+    lead.max_messages,
+    claimed.first_claimed_at
 from claimed
 inner join hyperdrip.lead as lead on claimed.lead_id = lead.id
 order by claimed.position;

@@ -179,6 +179,21 @@ def test_help_loads_neither_the_driver_nor_the_extras() -> None:
     assert not loaded & {"jinja2", "css_inline", "frontmatter", "itsdangerous", "idna"}
 
 
+def test_a_worker_that_writes_nothing_loads_nothing_that_writes() -> None:
+    loaded = modules_after(
+        "import hyperdrip.client, hyperdrip.cli.campaigns, hyperdrip.senders.kit"
+    )
+    assert "psycopg" in loaded
+    assert not loaded & {
+        "jinja2",
+        "markdown_it",
+        "css_inline",
+        "frontmatter",
+        "itsdangerous",
+        "yaml",
+    }
+
+
 def test_the_door_of_the_library_opens_when_it_is_asked_for() -> None:
     import hyperdrip
     from hyperdrip.client import Hyperdrip

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hyperdrip.campaign_files import from_settings, read_campaign, to_settings
+from hyperdrip.campaign_files import read_campaign
+from hyperdrip.campaign_settings import from_settings, to_settings
 from hyperdrip.errors import CampaignError, RenderError
 from hyperdrip.models import Campaign, Recipient, Step
 from hyperdrip.rendering import compile_campaign, first_name

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hyperdrip.domain_limits import DomainLimits
 from hyperdrip.errors import SettingsError
 from hyperdrip.settings import PARSERS, Settings, load, parse
+from hyperdrip.smtp_url import Security, SmtpServer
 
 ROOT = Path(__file__).parents[2]
 HOME = Path("/default/home")
@@ -30,7 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "SCHEDULE_HORIZON_DAYS": 365,
     "SENDER": "console",
     "CONCURRENCY": 10,
-    "SMTP_URL": "",
+    "SMTP_URL": None,
     "MAIL_FROM": "",
     "REPLY_TO": "",
     "POSTAL_ADDRESS": "",
@@ -40,7 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "WEBHOOK_URL": "",
     "WEBHOOK_SECRET": "",
     "WEBHOOK_ALLOW": "",
-    "DOMAIN_LIMITS": "",
+    "DOMAIN_LIMITS": DomainLimits(),
     "HYPERDRIP_ENV": "production",
     "HYPERDRIP_NOW": None,
     "HYPERDRIP_HOME": HOME,
@@ -64,7 +66,6 @@ LIMITS = {
 
 PLAIN_TEXT = [
     "SENDER",
-    "SMTP_URL",
     "MAIL_FROM",
     "REPLY_TO",
     "POSTAL_ADDRESS",
@@ -74,7 +75,6 @@ PLAIN_TEXT = [
     "WEBHOOK_URL",
     "WEBHOOK_SECRET",
     "WEBHOOK_ALLOW",
-    "DOMAIN_LIMITS",
     "PGMQ_URL",
 ]
 
@@ -87,6 +87,8 @@ SWITCH = [
     ("off", False),
 ]
 SWITCHES = {"ENVELOPE_EMAIL": [*SWITCH, ("1", True), ("0", False)], "LOG_ADDRESSES": SWITCH}
+
+BUECHER = "xn--bcher-kva.example"
 
 # The first two of each are different from one another.
 GOOD: dict[str, list[tuple[str, Any]]] = {
@@ -123,6 +125,17 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
     "HYPERDRIP_HOME": [("/one", Path("/one")), (" /two words ", Path("/two words"))],
     "LOG_LEVEL": [("debug", "debug"), ("Warning", "warning"), ("info", "info"), ("error", "error")],
     "LOG_FORMAT": [("json", "json"), ("text", "text")],
+    "SMTP_URL": [
+        (
+            "smtp://ada:p%40ss@mail.example.com",
+            SmtpServer("mail.example.com", 587, Security.STARTTLS, "ada", "p@ss"),
+        ),
+        (" smtps://mail ", SmtpServer("mail", 465, Security.TLS)),
+    ],
+    "DOMAIN_LIMITS": [
+        ("gmail.com=20/m", DomainLimits({"gmail.com": 3.0})),
+        (" *=2/s,, B\u00fccher.example = 1/h ,", DomainLimits({"*": 0.5, BUECHER: 3600.0})),
+    ],
 }
 
 # What the message has to say is allowed, and values that are not.
@@ -202,6 +215,20 @@ BAD: dict[str, tuple[str, list[str]]] = {
     "HYPERDRIP_HOME": ("write a path", ["~no-such-user-here/data"]),
     "LOG_LEVEL": ("debug, info, warning, error", ["trace", "0", "info;"]),
     "LOG_FORMAT": ("text, json", ["xml"]),
+    "SMTP_URL": ("smtp://user:password@host:587", ["geheim", "ada:geheim@mail", "http://geheim"]),
+    "DOMAIN_LIMITS": (
+        "write gmail.com",
+        [
+            "empty",
+            "gmail.com",
+            "a.com=0/s",
+            "a.com=1/w",
+            "a.com=-1/m",
+            "a@b.com=1/s",
+            "=1/s",
+            "a b=1/m",
+        ],
+    ),
 }
 
 READ_FROM_FILES = sorted(set(PARSERS) - {"HYPERDRIP_ENV", "HYPERDRIP_NOW"})
@@ -265,7 +292,7 @@ def test_a_bad_value_is_refused_by_name_with_what_is_allowed(
     assert message.startswith(name)
     assert allowed in message
     assert "\n" not in message
-    assert (repr(text) in message) is (name != "DATABASE_URL")
+    assert (repr(text) in message) is (name not in ("DATABASE_URL", "SMTP_URL"))
     assert refusal.value.exit_code == 2
 
 
@@ -496,7 +523,7 @@ def test_a_sample_says_the_true_default_and_what_is_allowed(sample: str, name: s
     assert said, comment
     if name == "HYPERDRIP_HOME":
         assert said[1] == "the platform's user data folder (as root: /var/lib/hyperdrip)."
-    elif DEFAULTS[name] in ("", None):
+    elif DEFAULTS[name] in ("", None, DomainLimits()):
         assert said[1].startswith("empty")
     else:
         assert PARSERS[name](name, said[1].split()[0].rstrip(".,")) == DEFAULTS[name]

@@ -1,0 +1,329 @@
+"""One session with a mail server: MAIL, RCPT and DATA one by one, so that a failure has a phase."""
+
+import contextlib
+import re
+import socket
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+
+from hyperdrip.models import Mail
+from hyperdrip.senders import Failed, Refused, Retry, Sent, Unknown
+from hyperdrip.senders.smtp_replies import (
+    SERVICE_CLOSES,
+    JunkReply,
+    Phase,
+    Reply,
+    Verdict,
+    judge,
+    queue_id,
+)
+from hyperdrip.senders.smtp_wire import Dropped, Timeouts, Wire
+from hyperdrip.smtp_url import Security, SmtpServer
+
+MOST_MESSAGES = 100
+LONGEST_AGE_SECONDS = 300.0
+_NOT_IN_A_PATH = re.compile(r"[\x00-\x20\x7f<>]")
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+
+
+class ServerRefuses(Exception):
+    """No session: the server cannot be reached, or does not take mail from us. One line."""
+
+
+class Session:
+    """A connection that is ready for messages. Not to be shared by threads."""
+
+    def __init__(self, server: SmtpServer, context: ssl.SSLContext, timeouts: Timeouts) -> None:
+        """Connect, greet, encrypt and authenticate. Raises: ServerRefuses."""
+        self._server = server
+        self._timeouts = timeouts
+        self._extensions: dict[str, str] = {}
+        self._sent = 0
+        self.opened_at = self.used_at = time.monotonic()
+        self._phase = Phase.CONNECT
+        with self._refusals():
+            self._wire = Wire.connect(server.host, server.port, timeouts)
+            try:
+                self._open(context)
+            except BaseException:
+                self._wire.close()
+                raise
+        self.used_at = time.monotonic()
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Whatever goes wrong before the first message is the server's as a whole."""
+        try:
+            yield
+        except (Dropped, JunkReply) as error:
+            text = f"{self._server}: {self._phase.value}: {error}"
+            raise ServerRefuses(hide_credentials(text, self._server)) from None
+
+    # Opening
+
+    def _open(self, context: ssl.SSLContext) -> None:
+        server, seconds = self._server, self._timeouts.greeting
+        if server.security is Security.TLS:
+            self._wire.start_tls(context, server.host, seconds=seconds)
+        self._phase = Phase.GREETING
+        self._expect(self._wire.read_reply(seconds=seconds))
+        self._greet()
+        if server.security is Security.STARTTLS:
+            self._phase = Phase.STARTTLS
+            if "STARTTLS" not in self._extensions:
+                raise Dropped(
+                    "it does not offer it; use its port for TLS (smtps://), or ?starttls=never in a"
+                    " network that nobody else can read"
+                )
+            self._expect(self._ask("STARTTLS"))
+            self._wire.start_tls(context, server.host, seconds=seconds)
+            self._greet()
+        if server.user:
+            self._phase = Phase.AUTH
+            self._authenticate()
+
+    def _greet(self) -> None:
+        """EHLO, or HELO where that is not known."""
+        self._phase = Phase.EHLO
+        name = _own_name(self._wire.local_address)
+        reply = self._ask(f"EHLO {name}")
+        if reply.code in (500, 501, 502, 504, 550):
+            self._extensions = {}
+            self._expect(self._ask(f"HELO {name}"))
+            return
+        self._expect(reply)
+        words = (line.upper().partition(" ") for line in reply.lines[1:])
+        self._extensions = {keyword: rest for keyword, _, rest in words}
+
+    def _authenticate(self) -> None:
+        offered = self._extensions.get("AUTH", "").split()
+        user, password = self._server.user, self._server.password
+        if "PLAIN" in offered:
+            token = b64encode(f"\0{user}\0{password}".encode()).decode()
+            self._expect(self._ask(f"AUTH PLAIN {token}"))
+        elif "LOGIN" in offered:
+            self._expect(self._ask("AUTH LOGIN"), 334)
+            self._expect(self._ask(b64encode(user.encode()).decode()), 334)
+            self._expect(self._ask(b64encode(password.encode()).decode()))
+        else:
+            raise Dropped("it offers none of PLAIN and LOGIN for the user in SMTP_URL")
+
+    def _ask(self, command: str, *, seconds: float | None = None) -> Reply:
+        limit = self._timeouts.reply if seconds is None else seconds
+        self._wire.write(f"{command}\r\n".encode(), seconds=limit)
+        return self._wire.read_reply(seconds=limit)
+
+    def _expect(self, reply: Reply, code: int | None = None) -> None:
+        if reply.code != code if code else reply.code // 100 != 2:
+            raise Dropped(f"it answered {reply.text}")
+
+    # Between messages
+
+    def is_spent(self) -> bool:
+        """Has it had its share of messages or time, or been idle for too long?"""
+        now = time.monotonic()
+        return (
+            self._sent >= MOST_MESSAGES
+            or now - self.opened_at > LONGEST_AGE_SECONDS
+            or now - self.used_at > self._timeouts.idle
+        )
+
+    def is_fresh(self) -> bool:
+        """Used a moment ago: there is no need to ask whether it lives."""
+        return time.monotonic() - self.used_at < self._timeouts.check
+
+    def is_alive(self) -> bool:
+        """Ask it."""
+        try:
+            reply = self._ask("NOOP", seconds=self._timeouts.probe)
+        except (Dropped, JunkReply):
+            return False
+        self.used_at = time.monotonic()
+        return reply.code // 100 == 2
+
+    def quit(self) -> None:
+        """Say goodbye and close; whatever is answered changes nothing."""
+        with contextlib.suppress(Dropped, JunkReply):
+            self._ask("QUIT", seconds=self._timeouts.quit)
+        self._wire.close()
+
+    def close(self) -> None:
+        """Close without a word."""
+        self._wire.close()
+
+    # Messages
+
+    def deliver(self, mail: Mail) -> Verdict:
+        """Hand one message over. After a verdict that `is_lost` the session is of no more use.
+
+        With `Unknown` it is of no more use either.
+        """
+        self._sent += 1
+        data = wire_format(mail.data)
+        command = self._mail_command(mail, data)
+        if isinstance(command, Verdict):
+            return command
+        self._phase = Phase.MAIL
+        try:
+            found = self._offer(f"{command}\r\nRCPT TO:<{mail.rcpt_to}>\r\nDATA\r\n".encode())
+        except (Dropped, JunkReply) as error:
+            reason = f"{self._phase.value}: {error}"
+            return self._said(Verdict(Retry(reason), is_lost=True))
+        if found is None:
+            found = self._write_out(data)
+        self.used_at = time.monotonic()
+        return self._said(found)
+
+    def _mail_command(self, mail: Mail, data: bytes) -> str | Verdict:
+        """`MAIL FROM` with what this message needs, or the verdict when the server has it not."""
+        extensions = self._extensions
+        if _NOT_IN_A_PATH.search(mail.mail_from) or _NOT_IN_A_PATH.search(mail.rcpt_to):
+            return Verdict(Failed("an address with a blank, a control character or < >"))
+        words = f"MAIL FROM:<{mail.mail_from}>"
+        if "SIZE" in extensions:
+            size = len(data) - 3
+            limit = extensions["SIZE"].strip()
+            if limit.isdecimal() and 0 < int(limit) < size:
+                return Verdict(
+                    Failed(f"the message has {size} octets; the server takes {int(limit)}")
+                )
+            words += f" SIZE={size}"
+        addresses = mail.mail_from + mail.rcpt_to
+        if mail.needs_smtputf8 or not addresses.isascii():
+            if "SMTPUTF8" not in extensions:
+                why = "the server does not take addresses with characters beyond ASCII (SMTPUTF8)"
+                is_ours = not mail.mail_from.isascii()
+                return Verdict(Refused(f"{mail.mail_from}: {why}") if is_ours else Failed(why))
+            return f"{words} BODY=8BITMIME SMTPUTF8"
+        if not data.isascii():
+            if "8BITMIME" not in extensions:
+                return Verdict(Failed("the server takes no 8-bit text, and the message has it"))
+            words += " BODY=8BITMIME"
+        return words
+
+    def _offer(self, commands: bytes) -> Verdict | None:
+        """MAIL, RCPT and DATA; None: the server waits for the message.
+
+        With PIPELINING all three leave in one write (RFC 2920), and each reply is read.
+        """
+        wire, limit = self._wire, self._timeouts.reply
+        is_pipelined = "PIPELINING" in self._extensions
+        if is_pipelined:
+            wire.write(commands, seconds=limit)
+        found: Verdict | None = None
+        phases = (Phase.MAIL, Phase.RCPT, Phase.DATA)
+        for phase, command in zip(phases, commands.splitlines(keepends=True), strict=True):
+            self._phase = phase
+            if not is_pipelined:
+                wire.write(command, seconds=limit)
+            reply = wire.read_reply(
+                seconds=self._timeouts.data if phase is Phase.DATA else self._timeouts.reply
+            )
+            is_good = reply.code == 354 if phase is Phase.DATA else reply.code // 100 == 2
+            if found is not None and phase is Phase.DATA and is_good:
+                # It takes a message for nobody: an empty one, and whatever is answered is nothing.
+                wire.write(b".\r\n", seconds=limit)
+                wire.read_reply(seconds=self._timeouts.data)
+            elif found is None and not is_good:
+                found = judge(phase, reply)
+            if found is not None and (
+                found.is_lost or reply.code == SERVICE_CLOSES or not is_pipelined
+            ):
+                break
+        if found is not None and not found.is_lost:
+            self._reset()
+        return found
+
+    def _reset(self) -> None:
+        """Forget a transaction that came to nothing; a session that cannot is given up."""
+        try:
+            is_good = self._ask("RSET").code // 100 == 2
+        except (Dropped, JunkReply):
+            is_good = False
+        if not is_good:
+            self._sent = MOST_MESSAGES
+
+    def _write_out(self, data: bytes) -> Verdict:
+        """Write the message. From the moment its last octets may have left, only a reply tells."""
+        self._phase = Phase.DOT
+        view = memoryview(data)
+        head = max(0, (len(data) - 5) // 262_144 * 262_144)
+        try:
+            self._wire.write(view[:head], seconds=self._timeouts.block)
+        except Dropped as error:
+            return Verdict(Retry(f"{Phase.DOT.value}: {error}"), is_lost=True)
+        try:
+            self._wire.write(view[head:], seconds=self._timeouts.block)
+            reply = self._wire.read_reply(seconds=self._timeouts.dot)
+        except (Dropped, JunkReply) as error:
+            return Verdict(Unknown(f"handed over, and no answer came: {error}"))
+        kind = reply.code // 100
+        if kind == 2:
+            return Verdict(Sent(queue_id(reply)))
+        if kind == 3:
+            return Verdict(Unknown(f"handed over, and the answer says nothing: {reply.text}"))
+        if reply.code == SERVICE_CLOSES:
+            self._sent = MOST_MESSAGES
+        return judge(Phase.DOT, reply)
+
+    def _said(self, verdict: Verdict) -> Verdict:
+        """The same without credentials, should the server have echoed them."""
+        outcome = verdict.outcome
+        if isinstance(outcome, Sent) or not self._server.password:
+            return verdict
+        reason = hide_credentials(outcome.reason, self._server)
+        if reason == outcome.reason:
+            return verdict
+        hidden = type(outcome)(**{**vars(outcome), "reason": reason})
+        return Verdict(hidden, verdict.is_policy, verdict.is_lost)
+
+
+def wire_format(data: bytes) -> bytes:
+    """A message as it goes over the line: CRLF ends, dots doubled, the final dot."""
+    ends = data.count(b"\r\n")
+    if data.count(b"\n") != ends or data.count(b"\r") != ends:
+        data = _LINE_END.sub(b"\r\n", data)
+    if b"\r\n." in data:
+        data = data.replace(b"\r\n.", b"\r\n..")
+    if data.startswith(b"."):
+        data = b"." + data
+    return data + (b".\r\n" if data.endswith(b"\r\n") else b"\r\n.\r\n")
+
+
+def hide_credentials(text: str, server: SmtpServer) -> str:
+    """`text` without the password and without what AUTH makes of it, whole or cut off."""
+    if not server.password:
+        return text
+    user, password = server.user, server.password
+    secrets = [
+        password,
+        b64encode(password.encode()).decode(),
+        b64encode(f"\0{user}\0{password}".encode()).decode(),
+    ]
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    words = re.split(r"(\s+)", text)
+    for place, word in enumerate(words):
+        bare = word.strip(".,;:()[]<>\"'=")
+        if len(bare) >= 8 and any(bare in secret for secret in secrets):
+            words[place] = "***"
+    return "".join(words)
+
+
+def _own_name(local_address: str) -> str:
+    """What EHLO says: this host's name if it is a full one, else its address (RFC 5321 4.1.3)."""
+    name = socket.gethostname()
+    if re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", name):
+        return name
+    return f"[IPv6:{local_address}]" if ":" in local_address else f"[{local_address}]"
+
+
+def make_context(server: SmtpServer) -> ssl.SSLContext:
+    """TLS with certificates verified. Raises: OSError when `cafile` cannot be read."""
+    if server.security is Security.NONE:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used
+    context = ssl.create_default_context(cafile=server.cafile or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

@@ -1,0 +1,1 @@
+"""Mail, against real servers on loopback: scripted ones, and aiosmtpd."""
