@@ -39,7 +39,7 @@ def run_worker(
         bool, typer.Option("--drain", help="Send what is due today, then end (for cron).")
     ] = False,
     sender: Annotated[
-        str | None, typer.Option("--sender", help="console or null.", metavar="S")
+        str | None, typer.Option("--sender", help="console, null or smtp.", metavar="S")
     ] = None,
     poll_interval: Annotated[
         str | None, typer.Option("--poll-interval", help="How often to look.", metavar="MS")
