@@ -64,10 +64,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Claimed:
-    """What came of a request."""
+    """What came of a request. The messages of `held` were locked by somebody else."""
 
     claims: tuple[Claim, ...] = ()
     expired: tuple[Pointer, ...] = ()
+    held: tuple[Pointer, ...] = ()
     orphans: int = 0
     blocked: tuple[MessageKey, ...] = ()
     is_gate_closed: bool = False
@@ -92,14 +93,15 @@ def finish_and_claim(
         name = queue.name_of(environment, request.day)
         queue.archive(conn, name, [*request.strangers, *left_out.orphans])
         quota.apply(conn, {d: c for d, c in changes.items() if d <= request.day})
-        expired = [envelope_id for _, envelope_id in left_out.expired]
-        unclaimable = {*left_out.orphans, *expired, *left_out.held}
+        others = [envelope_id for _, envelope_id in (*left_out.expired, *left_out.held)]
+        unclaimable = {*left_out.orphans, *others}
         candidates = [item for item in request.pointers if item[1] not in unclaimable]
         claimed = _claim(conn, clock, name, request, candidates)
         quota.apply(conn, {d: c for d, c in changes.items() if d > request.day})
         return settled, replace(
             claimed,
             expired=left_out.expired,
+            held=left_out.held,
             orphans=len(request.strangers) + len(left_out.orphans),
         )
 
@@ -117,6 +119,24 @@ def extend(
             name = queue.name_of(environment, claims[0].day)
             queue.set_visible(conn, name, ours, in_seconds=vt_seconds)
     return len(ours)
+
+
+def show_held(
+    conn: psycopg.Connection, environment: str, held: Sequence[Pointer], *, day: date
+) -> tuple[Pointer, ...]:
+    """Show envelopes again that were read while somebody else had locked their messages.
+
+    Returns those that are locked still. The others are visible at once if they can be claimed; what
+    is being sent, or was settled, is left as it is.
+    """
+    with conn.transaction():
+        left_out = ledger.lock_wave(conn, held, day=day)
+        others = [envelope_id for _, envelope_id in (*left_out.expired, *left_out.held)]
+        unclaimable = {*left_out.orphans, *others}
+        shown = [envelope_id for _, envelope_id in held if envelope_id not in unclaimable]
+        if shown:
+            queue.set_visible(conn, queue.name_of(environment, day), shown, in_seconds=0)
+    return left_out.held
 
 
 def settle_expired(

@@ -67,12 +67,12 @@ class Unclaimable:
     """Envelopes that were read and cannot be claimed.
 
     `orphans` point at no open message; the messages of `expired` are being sent; those of `held`
-    are locked by somebody else, and their envelopes are left alone until they are visible again.
+    are locked by somebody else at this moment.
     """
 
     orphans: tuple[int, ...] = ()
     expired: tuple[Pointer, ...] = ()
-    held: tuple[int, ...] = ()
+    held: tuple[Pointer, ...] = ()
 
 
 def insert_messages(
@@ -207,7 +207,7 @@ def lock_wave(conn: psycopg.Connection, pointers: Sequence[Pointer], *, day: dat
     return Unclaimable(
         orphans=tuple(envelope_id for _, envelope_id in found["orphan"]),
         expired=tuple(found["sending"]),
-        held=tuple(envelope_id for _, envelope_id in found["held"]),
+        held=tuple(found["held"]),
     )
 
 

@@ -25,7 +25,7 @@ from hyperdrip.db import SERVER_LOST
 from hyperdrip.delivery import Batch, Claimed, Request, Settled
 from hyperdrip.dispatch import Dispatcher, Wave
 from hyperdrip.errors import DatabaseUnavailable, SettingsError
-from hyperdrip.models import Instance, MessageState, WorkerSummary
+from hyperdrip.models import Instance, MessageState, Pointer, WorkerSummary
 from hyperdrip.rollover import Policy, RolledOver, roll_over, settle_lost
 from hyperdrip.senders import Sender
 from hyperdrip.signals import Stop
@@ -104,6 +104,7 @@ class Worker:
         self._claimed = Claimed()
         self._asked: tuple[frozenset[int], date, float] | None = None
         self._today: date | None = None
+        self._held: tuple[Pointer, ...] = ()
         self._next_claim_at = 0.0
         self._next_heartbeat_at = 0.0
         self._is_gate_known_open = False
@@ -160,6 +161,7 @@ class Worker:
         today = day_of(self._clock.read(self._conn), self._instance.time_zone)
         if today != self._today:
             self._finish_alone()
+            self._held = ()  # a rollover starts from the ledger
             self.roll_over()
         if self._options.message_delay_ms or self._refusals:
             self._finish_alone()  # before a pause
@@ -222,6 +224,7 @@ class Worker:
         """Read and claim the next wave, finishing the last one on the way; None when idle."""
         if self.stop.is_set() or not self._is_gate_open() or not self._await_spacing():
             return None
+        self._show_held()
         day, vt_seconds = self._open_day(), self._options.vt_seconds
         lease_ends = time.monotonic() + vt_seconds
         pointers, strangers = queue.read(
@@ -248,6 +251,7 @@ class Worker:
     def _follow_up(self, claimed: Claimed, day: date) -> None:
         """What a claim brought to light, seen to once the wave is out: it may take a while."""
         self._counts["skipped"] += claimed.orphans
+        self._held += claimed.held
         sender_name = self._dispatcher.sender.name
         if claimed.claims and self._instance.last_sender != sender_name:
             instances.set_last_sender(self._conn, sender_name)
@@ -266,6 +270,13 @@ class Worker:
             self._note_lost(settled)
         if claimed.blocked:
             self._stop_suppressed({lead_id for lead_id, _, _ in claimed.blocked})
+
+    def _show_held(self) -> None:
+        """Show what somebody else had locked when it was read; a lease would hide it for long."""
+        if self._held:
+            self._held = delivery.show_held(
+                self._conn, self._instance.environment, self._held, day=self._open_day()
+            )
 
     def _stop_suppressed(self, lead_ids: set[int]) -> None:
         """Messages to suppressed addresses would wait for ever: stop their leads."""
@@ -384,6 +395,7 @@ class Worker:
 
     def _drain_wait(self) -> float | None:
         """Seconds until something may be left to do within one visibility timeout, or None."""
+        self._show_held()
         self._settle_unread()
         gate = self.read_gate()
         if gate.is_paused or gate.newest_day != self._today:

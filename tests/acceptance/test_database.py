@@ -38,6 +38,7 @@ def test_migrate_makes_an_empty_database_usable_and_status_says_what_is_there(
         "0004_receipt",
         "0005_roles",
         "0006_hashed_suppressions",
+        "0007_messages_per_step",
     ]
     assert before["environment"] is None
 

@@ -332,7 +332,7 @@ def suppress_while_claiming(fresh: Fresh) -> list[str]:
         here.allowed = replace(here.allowed, silent=frozenset([f"lead_{stopped}-1-1"]))
         with connect(here.dsn) as holder:
             with holder.transaction():
-                holder.execute("select from hyperdrip.message for update")
+                holder.execute("select from hyperdrip.quota_day for update")
                 worker = Worker(here.job())
                 wait_until(lambda: _count_waiting(here.conn) == 1)
                 holder.execute(

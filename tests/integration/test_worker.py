@@ -617,10 +617,9 @@ def test_a_claim_waits_for_nobody_and_leaves_alone_what_somebody_else_has_locked
             ledger.lock_planned(other, [ids[1]])
             assert worker.step()
             assert [claim.lead_id for claim in sender.handed_over] == [ids[0], ids[2]]
-            # Its envelope is neither archived nor shown to anybody before its lease is over.
-            assert [lease_seconds(conn, e) > 0 for e in envelope_ids(conn, QUEUE)] == [True] * 3
             assert not worker.step()
-        show_all(conn, QUEUE)
+            assert [lease_seconds(conn, e) > 0 for e in envelope_ids(conn, QUEUE)] == [True]
+        # Not only when its lease is over, which may be long.
         assert worker.step()
         assert not worker.step()
     assert [claim.lead_id for claim in sender.handed_over] == [ids[0], ids[2], ids[1]]
