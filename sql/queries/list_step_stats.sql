@@ -1,6 +1,6 @@
 -- What became of the messages of each step of a campaign (null: of all), over all versions and runs: campaign,
 -- number, subject of the newest version, planned (or being sent), sent, failed, unknown, and how many leads
--- unsubscribed with this one as their last; by campaign and number.
+-- unsubscribed because of this one, or with it as their last if nobody knows; by campaign and number.
 with newest as (
     select
         campaign.name,
@@ -26,14 +26,14 @@ counted as (
 last_read as (
     select
         lead.campaign,
-        (
+        coalesce(substring(lead.status_reason from '\(message ([0-9]+)\)')::integer, (
             select max(message.number)
             from hyperdrip.message as message
             where
                 message.lead_id = lead.id
                 and message.run = lead.run
                 and message.state in ('sent', 'unknown')
-        ) as number
+        )) as number
     from hyperdrip.lead as lead
     where
         (%(name)s::text is null or lead.campaign = %(name)s::text)
