@@ -259,11 +259,19 @@ class WorkerSummary:
 
 @dataclass(frozen=True)
 class Suppression:
-    """An address that must never be written to; one that was erased is a keyed hash."""
+    """An address that must never be written to, in lower case, or the keyed hash of an erased one.
+
+    `email_key`: either of them.
+    """
 
     email_key: str
     reason: str
     created_at: datetime
+
+    @property
+    def email(self) -> str | None:
+        """The address; None when it is known by its hash alone."""
+        return self.email_key if "@" in self.email_key else None
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from hyperdrip.errors import InvalidDataError
 from hyperdrip.models import LeadStatus, MessageKey, MessageState, Suppressed, Unsubscribed
 from hyperdrip.replanner import give_back
 from hyperdrip.scheduler import Moment, in_planner_transaction
-
-UNSUBSCRIBED = "unsubscribed"
+from hyperdrip.standing import UNSUBSCRIBED
 
 
 def suppress(
@@ -29,10 +28,9 @@ def suppress(
     """Suppress addresses, and stop leads that have them and are ACTIVE or PAUSED."""
 
     def work(moment: Moment) -> Suppressed:
-        keys = {email.lower() for email in emails}
-        at = suppressions.list_leads_at(conn, keys)
+        at = suppressions.list_leads_at(conn, emails)
         leads.lock_leads(conn, at)
-        added = suppressions.insert(conn, keys, reason=reason, now=moment.now)
+        added, known = suppressions.insert(conn, emails, reason=reason, now=moment.now)
         stopped = leads.set_status(
             conn,
             at,
@@ -44,7 +42,7 @@ def suppress(
         cancelled = give_back(conn, environment, stopped, MessageState.CANCELLED)
         return Suppressed(
             added=tuple(added),
-            known=len(keys) - len(added),
+            known=known,
             stopped=tuple(stopped),
             cancelled=cancelled,
         )
@@ -53,25 +51,31 @@ def suppress(
 
 
 def unsubscribe(conn: psycopg.Connection, clock: Clock, key: MessageKey) -> Unsubscribed:
-    """What an unsubscribe by any road comes to: `key` is the message that somebody had enough of.
+    """What an unsubscribe by any road comes to.
 
-    Its lead is STOPPED whatever its status, its planned messages are cancelled and their quota is
-    freed, and its address is suppressed: the one that it has now. Once more changes nothing; an
-    erased lead is left as it is, for its address is suppressed as a hash.
+    `key`: the message that somebody had enough of, of any run; run and number are 0 when nobody
+    knows. Its lead is STOPPED whatever its status, its planned messages are cancelled, their quota
+    is freed, and its address is suppressed: the one that it has now, which is the one that the mail
+    went to, because nothing changes the address of a lead but erasing it. Once more changes
+    nothing. An erased lead is left as it is: its address is suppressed as a hash.
 
     Raises: InvalidDataError when there never was such a lead.
     """
-    lead_id, _, number = key
+    lead_id, run, number = key
 
     def work(moment: Moment) -> Unsubscribed:
         found = leads.lock_leads(conn, [lead_id]).get(lead_id)
         if found is None:
-            raise InvalidDataError("this unsubscribe token is of no lead in this database")
+            raise InvalidDataError("this unsubscribe token is of nobody in this database")
         if leads.list_erased(conn, [lead_id]):
             return Unsubscribed(lead_id, is_new=False)
-        suppressions.insert(conn, [found[0]], reason=UNSUBSCRIBED, now=moment.now)
-        reason = f"{UNSUBSCRIBED} (message {number})" if number else UNSUBSCRIBED
-        is_new = suppressions.stop_unsubscribed(conn, lead_id, reason=reason)
+        email, _, present_run = found
+        suppressions.insert(conn, [email], reason=UNSUBSCRIBED, now=moment.now)
+        reason = UNSUBSCRIBED
+        if number:
+            of_run = "" if run == present_run else f" of run {run}"
+            reason = f"{UNSUBSCRIBED} (message {number}{of_run})"
+        is_new = suppressions.stop_unsubscribed(conn, key, reason=reason)
         cancelled = give_back(conn, moment.instance.environment, [lead_id], MessageState.CANCELLED)
         return Unsubscribed(lead_id, is_new=is_new, cancelled=cancelled)
 

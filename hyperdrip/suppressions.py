@@ -10,16 +10,20 @@ import psycopg
 from psycopg.rows import class_row
 
 from hyperdrip.db import query
-from hyperdrip.models import Suppression
+from hyperdrip.models import MessageKey, Suppression
 
 
 def insert(
     conn: psycopg.Connection, emails: Collection[str], *, reason: str, now: datetime
-) -> list[str]:
-    """Suppress addresses; returns those that were not suppressed yet, in lower case."""
-    keys = sorted({email.lower() for email in emails})
-    values = {"emails": keys, "reason": reason, "now": now}
-    return [key for (key,) in conn.execute(query("insert_suppressions"), values).fetchall()]
+) -> tuple[list[str], int]:
+    """Suppress addresses; returns those that were not suppressed yet, and how many were.
+
+    In lower case, and each counted once: the database says what that is, as it does in every claim.
+    """
+    values = {"emails": sorted(emails), "reason": reason, "now": now}
+    rows = conn.execute(query("insert_suppressions"), values).fetchall()
+    added = [email for email, is_new in rows if is_new]
+    return added, len(rows) - len(added)
 
 
 def delete(conn: psycopg.Connection, email: str) -> list[str]:
@@ -36,12 +40,16 @@ def list_newest(conn: psycopg.Connection, *, part: str | None, limit: int) -> li
 
 
 def list_leads_at(conn: psycopg.Connection, emails: Collection[str]) -> list[int]:
-    """The leads that have these addresses, which are in lower case; by id."""
+    """The leads that have these addresses, in any letter case; by id."""
     rows = conn.execute(query("list_leads_at"), {"emails": sorted(emails)}).fetchall()
     return [lead_id for (lead_id,) in rows]
 
 
-def stop_unsubscribed(conn: psycopg.Connection, lead_id: int, *, reason: str) -> bool:
-    """Stop a locked lead for good; False when it had unsubscribed before."""
-    values = {"lead_id": lead_id, "reason": reason}
+def stop_unsubscribed(conn: psycopg.Connection, key: MessageKey, *, reason: str) -> bool:
+    """Stop a locked lead for good; False when it had unsubscribed before.
+
+    `key`: the message that made it do so; run and number are 0 when nobody knows.
+    """
+    lead_id, run, number = key
+    values = {"lead_id": lead_id, "run": run or None, "number": number or None, "reason": reason}
     return conn.execute(query("stop_unsubscribed"), values).fetchone() is not None

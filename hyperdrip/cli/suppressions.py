@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hyperdrip.cli.completion import complete_lead, complete_suppressed
 from hyperdrip.cli.invocation import Invocation, Json, Limit, check_limit, command, group
 from hyperdrip.cli.leads import count_of
 from hyperdrip.cli.output import instant, print_json, print_line, print_table, short_instant
 from hyperdrip.errors import InvalidDataError
+from hyperdrip.lead_values import parse_key
 
 if TYPE_CHECKING:
     from hyperdrip.models import Suppressed
@@ -44,7 +46,10 @@ def register(app: typer.Typer) -> None:
 
 def add_addresses(
     run: Invocation,
-    addresses: Annotated[list[str], typer.Argument(metavar="ADDRESS...", help="Which.")],
+    addresses: Annotated[
+        list[str],
+        typer.Argument(metavar="ADDRESS...", help="Which.", autocompletion=complete_lead),
+    ],
     reason: Reason = "by hand",
     dry_run: DryRun = False,
     json: Json = False,
@@ -57,16 +62,23 @@ def add_addresses(
 
 def remove_address(
     run: Invocation,
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Which.")],
+    address: Annotated[
+        str,
+        typer.Argument(metavar="ADDRESS", help="Which.", autocompletion=complete_suppressed),
+    ],
     json: Json = False,
 ) -> None:
-    """Suppress an address no more, also that of a lead that was erased. It resumes nobody."""
+    """Suppress an address no more, also one that was erased and is kept as a hash.
+
+    Nobody is resumed by that: `leads enroll` begins again with a lead that the suppression stopped.
+    """
     with run.open_planner() as drip:
         reasons = drip.remove_suppression(address)
     if json:
         print_json({"removed": address, "reasons": reasons})
     else:
         print_line(f"{address} is not suppressed any more (it was: {', '.join(reasons)})")
+        run.note("This resumes nobody; to begin again with its lead: hyperdrip leads enroll LEAD")
 
 
 def list_addresses(
@@ -85,7 +97,8 @@ def list_addresses(
         print_json(
             [
                 {
-                    "address": one.email_key,
+                    "address": one.email,
+                    "hash": None if one.email else one.email_key,
                     "reason": one.reason,
                     "createdAt": instant(one.created_at),
                 }
@@ -118,19 +131,20 @@ def import_addresses(
     """
     from hyperdrip.suppression_files import read_addresses
 
-    addresses = read_addresses(file)
-    with run.open_planner() as drip:
+    with run.open_planner() as drip, run.busy("suppress"):
+        addresses = read_addresses(file)
         done = drip.suppress(addresses.found, reason=reason, is_dry_run=dry_run)
+    for note in addresses.notes:
+        run.note(note)
     rejected = len(addresses.faults)
-    read = len(addresses.found) + rejected
-    _print(done, read=read, rejected=rejected, dry_run=dry_run, json=json)
+    _print(done, read=addresses.read, rejected=rejected, dry_run=dry_run, json=json)
     for fault in addresses.faults[:SHOWN]:
         print(fault, file=sys.stderr)
     if rejected:
         more = f" (the first {SHOWN} are named)" if rejected > SHOWN else ""
         raise InvalidDataError(
-            f"{count_of(rejected, 'line')} of {file!r} could not be taken{more};"
-            " mend them and import the file again"
+            f"{count_of(rejected, 'line')} of {file!r} could not be taken{more}; mend and import"
+            " again: what is there stays as it is"
         )
 
 
@@ -138,12 +152,19 @@ def unsubscribe(
     run: Invocation,
     who: Annotated[
         str,
-        typer.Argument(metavar="TOKEN|LEAD", help="A token from a mail, lead_123, or an address."),
+        typer.Argument(
+            metavar="TOKEN|LEAD",
+            help="What an unsubscribe link ends with, lead_123, 123, or the address.",
+            autocompletion=complete_lead,
+        ),
     ],
     json: Json = False,
 ) -> None:
-    """Stop a lead for good and suppress its address, as its unsubscribe link does."""
-    is_token = "." in who and "@" not in who
+    """Stop a lead for good and suppress its address, as the link in its mail does.
+
+    Once more changes nothing, and is no error. A token is checked with SECRET_KEY.
+    """
+    is_token = parse_key(who)[0] is None and "@" not in who
     with run.open_planner() as drip:
         done = drip.unsubscribe(who) if is_token else drip.unsubscribe_lead(who)
     if json:

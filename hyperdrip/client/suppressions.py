@@ -38,7 +38,9 @@ class SuppressionMethods(Base):
         with self._session() as conn:
             reasons = suppressions.delete(conn, address)
         if not reasons:
-            raise NotFoundError(f"{address!r} is not suppressed")
+            raise NotFoundError(
+                f"{address!r} is not suppressed; see: hyperdrip suppressions list --search TEXT"
+            )
         return reasons
 
     def list_suppressions(self, *, part: str | None = None, limit: int = 100) -> list[Suppression]:
@@ -69,5 +71,9 @@ class SuppressionMethods(Base):
     def unsubscribe_lead(self, key: str) -> Unsubscribed:
         """The same for a lead that said so in another way. Raises: NotFoundError."""
         with self._session() as conn:
-            lead = leads.require_lead(conn, key)
+            lead = leads.get_lead(conn, key)
+            if lead is None:
+                raise NotFoundError(
+                    f"no lead {key!r}; to suppress an address: hyperdrip suppressions add ADDRESS"
+                )
             return suppressing.unsubscribe(conn, self.clock, (lead.id, 0, 0))

@@ -1,12 +1,17 @@
--- Suppress addresses that are in lower case already; one row for each that was not suppressed yet, by address.
--- One that is known by its keyed hash stays so.
-with inserted as (
+-- Suppress addresses; one row for each: itself in lower case, and whether it was not suppressed before; by
+-- address. One that is known by its keyed hash stays so. Lower case is the database's own, as claims have it.
+with given as (
+    select distinct lower(address.email) as email
+    from unnest(%(emails)s::text[]) as address (email)
+),
+
+inserted as (
     insert into hyperdrip.suppression (email_key, reason, created_at)
     select
         given.email,
         %(reason)s::text as reason,
         %(now)s::timestamptz as created_at
-    from unnest(%(emails)s::text[]) as given (email)
+    from given
     where
         not exists (
             select 1
@@ -18,6 +23,9 @@ with inserted as (
     returning email_key
 )
 
-select email_key
-from inserted
-order by email_key;
+select
+    given.email,
+    inserted.email_key is not null as is_new
+from given
+left join inserted on given.email = inserted.email_key
+order by given.email;

@@ -1,5 +1,5 @@
--- Leads that have one of these addresses, which are in lower case: ids, in order.
+-- Leads that have one of these addresses, in any letter case: ids, in order.
 select lead.id
-from unnest(%(emails)s::text[]) as given (email)
-inner join hyperdrip.lead as lead on lower(lead.email) = given.email
+from hyperdrip.lead as lead
+where lower(lead.email) in (select lower(given.email) from unnest(%(emails)s::text[]) as given (email))
 order by lead.id;

@@ -23,10 +23,11 @@ counted as (
     group by message.campaign, message.number
 ),
 
+-- A link tells of its own message, which may be one of an earlier run, and so of another campaign.
 last_read as (
     select
-        lead.campaign,
-        coalesce(substring(lead.status_reason from '\(message ([0-9]+)\)')::integer, (
+        coalesce(culprit.campaign, lead.campaign) as campaign,
+        coalesce(culprit.number, (
             select max(message.number)
             from hyperdrip.message as message
             where
@@ -35,10 +36,15 @@ last_read as (
                 and message.state in ('sent', 'unknown')
         )) as number
     from hyperdrip.lead as lead
+    left join hyperdrip.message as culprit
+        on
+            lead.id = culprit.lead_id
+            and lead.unsubscribed_run = culprit.run
+            and lead.unsubscribed_number = culprit.number
     where
-        (%(name)s::text is null or lead.campaign = %(name)s::text)
+        (%(name)s::text is null or coalesce(culprit.campaign, lead.campaign) = %(name)s::text)
         and lead.status = 'STOPPED'
-        and starts_with(lead.status_reason, 'unsubscribed')
+        and (culprit.number is not null or starts_with(lead.status_reason, 'unsubscribed'))
 ),
 
 left_after as (
