@@ -220,8 +220,8 @@ def _finish(
             from_statuses=[LeadStatus.ACTIVE, LeadStatus.PAUSED],
             reason=finish.error,
         )
-    if dead := [finish.key[0] for finish in failed if finish.is_address_dead]:
-        leads.suppress(conn, dead, reason="bounced")
+    if dead := {f.key[0]: f"bounced: {f.error}" for f in failed if f.is_address_dead}:
+        leads.suppress(conn, dead)
     taken_back = {MessageState.CANCELLED: {finish.key[0] for finish in failed}}
     statuses = {**statuses, **_pause(conn, [f for f in returned if f.pauses])}
     shown = _give_back(returned, batch.resends, statuses, taken_back, changes)

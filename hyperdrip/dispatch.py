@@ -15,6 +15,7 @@ from hyperdrip import instance as instances
 from hyperdrip.clock import Clock, day_of
 from hyperdrip.db import SERVER_LOST
 from hyperdrip.delivery import Batch
+from hyperdrip.errors import HyperdripError
 from hyperdrip.ledger import Expired, Finish
 from hyperdrip.models import Claim, Instance, MessageKey, MessageState
 from hyperdrip.retry import backoff_seconds, is_given_up
@@ -35,25 +36,24 @@ from hyperdrip.signals import Stop
 log = logging.getLogger("hyperdrip.worker")
 
 PAUSE_CHECK_SECONDS = 0.1
+LONGEST_LATER_SECONDS = 86_400.0
 # Outcomes of messages that need not have been handed over.
 NEVER_LEFT = (Unwritten, Refused, Later)
 
 
 @dataclass
 class Wave:
-    """What is in flight: claims of one day, and until when (monotonic) their lease holds."""
+    """What is in flight: claims of one day, and until when (monotonic) their lease holds.
+
+    `refusal`: why the sender takes nothing at all, once it said so, or broke.
+    """
 
     claims: Sequence[Claim]
     day: date
     lease_ends: float
     outcomes: dict[MessageKey, Outcome] = field(default_factory=dict)
     handed_over: dict[MessageKey, datetime] = field(default_factory=dict)
-
-    @property
-    def refusal(self) -> str | None:
-        """Why the other side takes nothing at all, if it said so."""
-        reasons = (o.reason for o in self.outcomes.values() if isinstance(o, Refused))
-        return next(reasons, None)
+    refusal: str | None = None
 
     @property
     def is_answered(self) -> bool:
@@ -97,17 +97,24 @@ class Dispatcher:
             for answer in self.sender.send_wave(wave.claims, may_send):
                 if answer is not None:
                     claim, outcome = answer
+                    if not isinstance(outcome, Outcome):
+                        raise TypeError(f"{type(outcome).__name__} is no outcome")
                     wave.outcomes[key_of(claim)] = outcome
+                    if isinstance(outcome, Refused):
+                        wave.refusal = wave.refusal or _storable(outcome.reason) or "no reason"
                 if time.monotonic() - extended_at > self.vt_seconds / 3:
                     extended_at = time.monotonic()
                     self._extend(conn, wave)
-        except Exception:  # whatever breaks in here, the wave has to be settled
+        except (HyperdripError, *SERVER_LOST) as error:  # such as a campaign that cannot be read
+            wave.refusal = _storable(str(error))
+        except Exception as error:  # whatever breaks in here, the wave has to be settled
             log.exception("A wave of the sender %s was cut short", self.sender.name)
+            wave.refusal = f"it broke ({type(error).__name__})"
         return self._settle(wave)
 
     def _may_hand_over(self, conn: psycopg.Connection, wave: Wave) -> bool:
-        """Right before a hand-over: not stopped, still that day, lease not over, not paused."""
-        if self.stop.is_set() or time.monotonic() >= wave.lease_ends:
+        """Right before a hand-over: not stopped or refused, still that day, lease not over."""
+        if self.stop.is_set() or wave.refusal or time.monotonic() >= wave.lease_ends:
             return False
         if day_of(self.clock.estimate(), self.instance.time_zone) != wave.day:
             return False
@@ -184,15 +191,16 @@ class Dispatcher:
                     claim.envelope_id,
                 )
                 return delivery.unknown(
-                    held, reason, on_unknown=self.policy.on_unknown, max_attempts=most
+                    held, _storable(reason), on_unknown=self.policy.on_unknown, max_attempts=most
                 )
             case Unwritten(reason):
                 again = MessageState.PLANNED
                 return _finish(claim, again, error=reason, is_attempt=False, pauses=True), False
-            case Refused(reason):
+            case Refused():
                 return _finish(claim, MessageState.PLANNED, is_attempt=False), False
-            case Later(reason, seconds):
-                again, wait = MessageState.PLANNED, max(1, math.ceil(seconds))
+            case Later(_, seconds):
+                wait = math.ceil(min(max(1.0, seconds), LONGEST_LATER_SECONDS))
+                again = MessageState.PLANNED
                 return _finish(claim, again, is_attempt=False, backoff_seconds=wait), False
             case _:
                 assert_never(outcome)
@@ -203,5 +211,26 @@ def key_of(claim: Claim) -> MessageKey:
     return claim.lead_id, claim.run, claim.number
 
 
-def _finish(claim: Claim, state: MessageState, **what: Any) -> Finish:
-    return Finish(key_of(claim), claim.token, claim.day, claim.envelope_id, state, **what)
+def _storable(text: str) -> str:
+    """What the other side said, as a database takes it: one line of what can be written."""
+    return " ".join(text.encode("utf-8", "replace").decode().replace("\0", "").split())
+
+
+def _finish(
+    claim: Claim,
+    state: MessageState,
+    *,
+    error: str | None = None,
+    provider_id: str | None = None,
+    **what: Any,
+) -> Finish:
+    return Finish(
+        key_of(claim),
+        claim.token,
+        claim.day,
+        claim.envelope_id,
+        state,
+        error=None if error is None else _storable(error),
+        provider_id=None if provider_id is None else _storable(provider_id),
+        **what,
+    )

@@ -2,6 +2,7 @@
 
 HyperdripError                1   something failed
 ├── SettingsError             2   wrong usage, settings, or environment
+│   └── MissingSettingsError  2   settings that have to be set, a line each
 ├── NotFoundError             3   no such lead, campaign, message or queue
 ├── ConflictError             4   it exists already, or somebody holds it
 ├── InvalidDataError          5   a value that cannot be taken
@@ -15,7 +16,7 @@ HyperdripError                1   something failed
 └── AuditFailed               7   `audit` found a broken invariant
 
 A message is one line: what happened, with which value, and what to do about it. It never holds
-a password. Only CampaignError has a line for each of many mistakes.
+a password. Only CampaignError and MissingSettingsError have a line for each of many mistakes.
 """
 
 
@@ -29,6 +30,15 @@ class SettingsError(HyperdripError):
     """A setting, an option or the environment is wrong."""
 
     exit_code = 2
+
+
+class MissingSettingsError(SettingsError):
+    """Settings that have to be set are not: a line for each."""
+
+    @property
+    def mistakes(self) -> list[str]:
+        """The lines of the message."""
+        return str(self).split("\n")
 
 
 class NotFoundError(HyperdripError):

@@ -206,9 +206,11 @@ def erase(conn: psycopg.Connection, lead_ids: Collection[int]) -> None:
     conn.execute(query("erase_leads"), {"lead_ids": sorted(lead_ids)})
 
 
-def suppress(conn: psycopg.Connection, lead_ids: Collection[int], *, reason: str) -> None:
-    """Suppress the addresses of leads; those that are suppressed already keep their reason."""
-    conn.execute(query("suppress_leads"), {"lead_ids": sorted(lead_ids), "reason": reason})
+def suppress(conn: psycopg.Connection, reasons: Mapping[int, str]) -> None:
+    """Suppress the addresses of locked leads (id -> why); what is suppressed keeps its reason."""
+    conn.execute(
+        query("suppress_leads"), {"lead_ids": list(reasons), "reasons": list(reasons.values())}
+    )
 
 
 def suppress_hashed(conn: psycopg.Connection, emails: Collection[str], *, reason: str) -> None:

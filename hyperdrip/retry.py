@@ -2,6 +2,7 @@
 
 FIRST_BACKOFF_SECONDS = 30
 LONGEST_BACKOFF_SECONDS = 3600
+LONGEST_REFUSAL_SECONDS = 60.0
 
 # Sending these twice does no harm: the other side drops what it has seen, or nothing is delivered.
 IDEMPOTENT_SENDERS = frozenset({"console", "null", "webhook"})
@@ -14,6 +15,15 @@ def backoff_seconds(attempts: int, *, chance: float) -> int:
     """
     plain: int = min(FIRST_BACKOFF_SECONDS * 2 ** min(attempts - 1, 20), LONGEST_BACKOFF_SECONDS)
     return max(1, round(plain * (0.8 + 0.4 * chance)))
+
+
+def refusal_seconds(refusals: int, *, chance: float) -> float:
+    """Seconds to claim nothing after a sender refused so often in a row.
+
+    Doubling from 1 s to a minute, 20 % either way; `chance` is a random number from 0 to 1.
+    """
+    plain: float = min(2.0 ** min(refusals - 1, 20), LONGEST_REFUSAL_SECONDS)
+    return plain * (0.8 + 0.4 * chance)
 
 
 def is_given_up(attempts: int, *, max_attempts: int) -> bool:

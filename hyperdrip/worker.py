@@ -26,6 +26,7 @@ from hyperdrip.delivery import Batch, Claimed, Request, Settled
 from hyperdrip.dispatch import Dispatcher, Wave
 from hyperdrip.errors import DatabaseUnavailable, SettingsError
 from hyperdrip.models import Instance, MessageState, Pointer, WorkerSummary
+from hyperdrip.retry import refusal_seconds
 from hyperdrip.rollover import Policy, RolledOver, roll_over, settle_lost
 from hyperdrip.senders import Sender
 from hyperdrip.signals import Stop
@@ -40,7 +41,6 @@ FIRST_RECONNECT_SECONDS = 0.1
 LONGEST_RECONNECT_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0
 FRUITLESS_WAITS = 3
-LONGEST_REFUSAL_SECONDS = 60.0
 REFUSALS_OF_A_DRAIN = 3
 
 T = TypeVar("T")
@@ -131,7 +131,7 @@ class Worker:
             try:
                 has_worked = self.step()
                 failing_since = None
-                if self._options.is_drain and self._refusals >= REFUSALS_OF_A_DRAIN:
+                if self._is_drain_refused():
                     break
                 if has_worked:
                     fruitless = 0
@@ -299,9 +299,11 @@ class Worker:
             return True
         if not self.read_gate().waiting:
             return False
-        self._nap(self._next_claim_at - time.monotonic())
-        is_same_day = day_of(self._clock.estimate(), self._instance.time_zone) == self._today
-        return is_same_day and not self.stop.is_set()
+        while not self.stop.is_set() and (left := self._next_claim_at - time.monotonic()) > 0:
+            self._nap(min(left, LONGEST_NAP_SECONDS))
+            if day_of(self._clock.estimate(), self._instance.time_zone) != self._today:
+                return False
+        return not self.stop.is_set()
 
     def _wave_size(self) -> int:
         return 1 if self._options.message_delay_ms else self._dispatcher.sender.wave_size
@@ -319,19 +321,22 @@ class Worker:
         self._refusal = wave.refusal
         if wave.is_answered and self._refusals:
             self._refusals = 0
-            if self._refusal is None:
+            if wave.refusal is None:
                 log.info("The sender %s takes messages again", name)
-        if self._refusal is None:
+        if wave.refusal is None:
             return
         self._refusals += 1
-        if self._options.is_drain and self._refusals >= REFUSALS_OF_A_DRAIN:
+        if self._is_drain_refused():
             return
-        plain = min(2.0 ** (self._refusals - 1), LONGEST_REFUSAL_SECONDS)
-        seconds = plain * (0.8 + 0.4 * self._chance())
-        self._next_claim_at = time.monotonic() + seconds
+        seconds = refusal_seconds(self._refusals, chance=self._chance())
+        self._next_claim_at = max(self._next_claim_at, time.monotonic() + seconds)
         log.warning(
-            "The sender %s takes nothing now: %s; next try in %.0f s", name, self._refusal, seconds
+            "The sender %s takes nothing now: %s; next try in %.0f s", name, wave.refusal, seconds
         )
+
+    def _is_drain_refused(self) -> bool:
+        """Has a sender refused so often that a worker that is to end gives up?"""
+        return self._options.is_drain and self._refusals >= REFUSALS_OF_A_DRAIN
 
     # Finishing
 

@@ -27,7 +27,7 @@ from hyperdrip.cli import (
     suppressions,
 )
 from hyperdrip.cli.invocation import app
-from hyperdrip.errors import HyperdripError
+from hyperdrip.errors import HyperdripError, MissingSettingsError
 
 for group in (
     leads,
@@ -53,6 +53,8 @@ def main() -> NoReturn:
         if code == 130:  # Typer takes Ctrl-C for itself, and says nothing
             _fail("stopped", code)
         sys.stdout.flush()
+    except MissingSettingsError as error:
+        code = max(_fail(mistake, error.exit_code) for mistake in error.mistakes)
     except HyperdripError as error:
         code = _fail(str(error), error.exit_code)
     except typer.TyperException as error:

@@ -83,7 +83,7 @@ def run_worker(
         if drain and summary.refusal is not None and not stop.is_set():
             raise HyperdripError(
                 f"the sender {drip.settings.sender} takes nothing: {summary.refusal};"
-                f" {summary.waiting} waiting, for when it does"
+                f" gave up with {summary.waiting} waiting"
             )
 
 

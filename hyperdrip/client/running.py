@@ -10,7 +10,7 @@ from hyperdrip import campaigns, leads, quota
 from hyperdrip import instance as instances
 from hyperdrip.audit import run_audit
 from hyperdrip.client.calendar import CalendarMethods
-from hyperdrip.db import converted_errors
+from hyperdrip.db import connect, converted_errors
 from hyperdrip.explaining import Explanation, explain
 from hyperdrip.fence import connect_to_send, read_fence, require_open
 from hyperdrip.models import AuditCheck, Campaign, MessageKey, WorkerSummary
@@ -158,15 +158,19 @@ class RunningMethods(CalendarMethods):
                 worker.close()
 
     def make_kit(self) -> "Kit":
-        """What a sender is made of. Campaigns are read on connections of their own."""
-        from hyperdrip.senders.kit import Kit
+        """What a sender is made of. Each version of a campaign is read when it is first needed.
+
+        That is done on a connection of its own: by whichever thread writes the message, and
+        whatever the worker's connection is doing.
+        """
+        from hyperdrip.senders.kit import make_kit
 
         with self._session() as conn:
             fingerprint = read_fence(conn).stored
-        return Kit(self.settings, self._load_campaign, fingerprint)
+        return make_kit(self.settings, self._load_campaign, instance=fingerprint)
 
     def _load_campaign(self, name: str, version: int) -> Campaign:
-        with closing(connect_to_send(self.dsn)) as conn:
+        with converted_errors(), closing(connect(self.dsn)) as conn:
             return campaigns.require_campaign(conn, name, version).campaign
 
     def store_daily_max(self) -> int | None:

@@ -1,60 +1,80 @@
-"""What a sender is made of: the settings, and the messages of claims written out.
-
-Whatever writes is loaded by whoever writes: the console sender starts without it.
-"""
+"""What a sender is made of: the settings, and the messages of claims written out."""
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hyperdrip.errors import SettingsError
+from hyperdrip.errors import InvalidDataError, MissingSettingsError, RenderError
 from hyperdrip.models import Campaign, Claim, Mail, Rendered
 from hyperdrip.settings import Settings
-from hyperdrip.unsubscribing import sign, unsubscribe_mailto, unsubscribe_url
 
 if TYPE_CHECKING:
     from hyperdrip.compose import Letterhead
     from hyperdrip.rendering import CompiledCampaign
 
-# Leads under way may be on many versions; those that are met are kept.
+# Leads under way may be on many versions. Those that were met last are kept.
 KEPT = 200
-_NOBODY = Campaign("default", ())
+
+# Reads a version of a campaign.
+Load = Callable[[str, int], Campaign]
 
 
 @dataclass(frozen=True)
-class _Version:
-    compiled: "CompiledCampaign"
-    letterhead: "Letterhead | None"
-
-
-@dataclass
 class Kit:
-    """Writes messages for a sender; may be used by several threads at once.
+    """What a sender is made of. Both functions may be called by several threads at once.
 
-    `load` reads a version of a campaign. A stored version never changes, so it is read once.
-    `instance`: the database's fingerprint, which keeps Message-IDs of two databases apart.
+    `compose`: a claimed message as the bytes of a mail, the same at every attempt. `render`: the
+    same as subject, HTML and text, for whoever sends something else than mail; the way out stands
+    in both parts.
+
+    Both raise RenderError when the message cannot be written for this lead (`Unwritten`), and other
+    HyperdripErrors when nothing can be written now, such as when the database is lost: let them
+    pass, or answer `Refused`.
     """
 
     settings: Settings
-    load: Callable[[str, int], Campaign]
-    instance: str = ""
-    _versions: dict[tuple[str, int], _Version] = field(default_factory=dict, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    compose: Callable[[Claim], Mail] = field(repr=False)
+    render: Callable[[Claim], Rendered] = field(repr=False)
+
+
+def make_kit(settings: Settings, load: Load, *, instance: str) -> Kit:
+    """Make the kit of one process. A stored version never changes, so each is read once.
+
+    `instance`: the database's fingerprint, which keeps Message-IDs of two databases apart.
+    """
+    writer = _Writer(settings, load, instance)
+    return Kit(settings, writer.compose, writer.render)
+
+
+class _Version:
+    """A version of a campaign, compiled."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        from hyperdrip.rendering import compile_campaign
+
+        self.campaign = campaign
+        self.compiled: CompiledCampaign = compile_campaign(campaign)
+        self.letterhead: Letterhead | None = None
+
+
+class _Writer:
+    """Writes messages with versions of campaigns that it keeps. Jinja2 is imported at the first."""
+
+    def __init__(self, settings: Settings, load: Load, instance: str) -> None:
+        self._settings = settings
+        self._load = load
+        self._instance = instance
+        self._versions: dict[tuple[str, int], _Version] = {}
+        self._lock = threading.Lock()
 
     def compose(self, claim: Claim) -> Mail:
-        """Write a claimed message as the bytes of a mail, the same at every attempt.
-
-        Raises: RenderError when it cannot be written for this lead (`Unwritten`); DatabaseError and
-        its kin, or psycopg's own errors, when its campaign cannot be read now (`Refused`).
-        """
         from hyperdrip.compose import compose
 
         version = self._version(claim)
-        letterhead = version.letterhead or self._letterhead(self.load(*_key(claim)))
         return compose(
             version.compiled.render(claim.number, claim.recipient),
-            letterhead,
+            self._letterhead(version),
             claim.recipient,
             key=claim.message_key,
             date=claim.first_claimed_at,
@@ -62,48 +82,54 @@ class Kit:
         )
 
     def render(self, claim: Claim) -> Rendered:
-        """Write a claimed message as subject, HTML and text, with the way out in both.
-
-        Raises: as `compose`.
-        """
         from hyperdrip.rendering import add_notice
 
-        rendered = self._version(claim).compiled.render(claim.number, claim.recipient)
         return add_notice(
-            rendered,
+            self._version(claim).compiled.render(claim.number, claim.recipient),
             unsubscribe_url=self._way_out(claim),
-            postal_address=self.settings.postal_address,
+            postal_address=self._settings.postal_address,
         )
 
     def _version(self, claim: Claim) -> _Version:
-        from hyperdrip.rendering import compile_campaign
-
-        key = _key(claim)
+        key = claim.campaign, claim.campaign_version
         with self._lock:
-            found = self._versions.get(key)
+            found = self._versions.pop(key, None)
             if found is None:
-                campaign = self.load(*key)
-                letterhead = self._letterhead(campaign) if self._has_from(campaign) else None
-                found = _Version(compile_campaign(campaign), letterhead)
-                if len(self._versions) >= KEPT:
-                    self._versions.pop(next(iter(self._versions)))
-                self._versions[key] = found
+                found = self._read(*key)
+            self._versions[key] = found  # the last one now, and the last to go
+            if len(self._versions) > KEPT:
+                del self._versions[next(iter(self._versions))]
         return found
 
-    def _has_from(self, campaign: Campaign) -> bool:
-        return bool(campaign.mail_from or self.settings.mail_from)
+    def _read(self, name: str, number: int) -> _Version:
+        campaign = self._load(name, number)
+        try:
+            return _Version(campaign)
+        except InvalidDataError as error:  # stored by another version of Hyperdrip
+            raise RenderError(" ".join(str(error).split())) from None
 
-    def _letterhead(self, campaign: Campaign) -> "Letterhead":
+    def _letterhead(self, version: _Version) -> "Letterhead":
         from hyperdrip.compose import make_letterhead
 
-        return make_letterhead(campaign, self.settings, instance=self.instance)
+        if version.letterhead is None:
+            try:
+                version.letterhead = make_letterhead(
+                    version.campaign, self._settings, instance=self._instance
+                )
+            except InvalidDataError as error:
+                raise RenderError(f"campaign {version.campaign.name!r}: {error}") from None
+        return version.letterhead
 
     def _token(self, claim: Claim) -> str:
-        key = self.settings.secret_key
+        from hyperdrip.unsubscribing import sign
+
+        key = self._settings.secret_key
         return sign(key, claim.message_key) if key else ""
 
     def _way_out(self, claim: Claim) -> str:
-        token, settings = self._token(claim), self.settings
+        from hyperdrip.unsubscribing import unsubscribe_mailto, unsubscribe_url
+
+        token, settings = self._token(claim), self._settings
         if token and settings.public_url:
             return unsubscribe_url(settings.public_url, token)
         if token and settings.unsubscribe_mailto:
@@ -111,32 +137,32 @@ class Kit:
         return ""
 
 
-def _key(claim: Claim) -> tuple[str, int]:
-    return claim.campaign, claim.campaign_version
-
-
 def require_mail_settings(settings: Settings) -> None:
     """Check what a sender that talks to the world needs, before it sends anything.
 
-    Raises: SettingsError naming all that is missing, or the first value that cannot be taken.
+    MAIL_FROM has to be there also when campaigns have a `from` of their own, which goes first.
+
+    Raises: MissingSettingsError with a line for each setting that is missing; SettingsError for the
+    first value that cannot be taken.
     """
     missing = [
-        f"{name} ({what})"
+        f"{name} is empty; write {what}"
         for name, value, what in (
-            ("MAIL_FROM", settings.mail_from, "who writes: Your name <you@your-domain>"),
+            ("MAIL_FROM", settings.mail_from, "who sends: Your name <you@your-domain>"),
             ("POSTAL_ADDRESS", settings.postal_address, "the line that the law asks for"),
-            ("SECRET_KEY", settings.secret_key, "it signs unsubscribe links: openssl rand -hex 32"),
+            ("SECRET_KEY", settings.secret_key, "a key, such as from: openssl rand -hex 32"),
             (
-                "PUBLIC_URL or UNSUBSCRIBE_MAILTO",
+                "PUBLIC_URL",
                 settings.public_url or settings.unsubscribe_mailto,
-                "the way out: an https address, or a mailbox",
+                "where people unsubscribe: https://your-domain, or a mailbox as UNSUBSCRIBE_MAILTO",
             ),
         )
         if not value
     ]
     if missing:
-        raise SettingsError(f"mail cannot be sent without {'; '.join(missing)}")
+        raise MissingSettingsError("\n".join(missing))
     from hyperdrip.compose import make_letterhead
+    from hyperdrip.unsubscribing import sign
 
     sign(settings.secret_key, "lead_1-1-1")
-    make_letterhead(_NOBODY, settings)
+    make_letterhead(Campaign("default", ()), settings)

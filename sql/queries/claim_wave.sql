@@ -75,7 +75,9 @@ claimed as (
         sender = %(sender)s,
         worker = %(worker)s,
         claimed_at = %(now)s,
-        first_claimed_at = coalesce(message.first_claimed_at, %(now)s)
+        first_claimed_at = coalesce(
+            message.first_claimed_at, case when message.attempts > 0 then message.claimed_at end
+        )
     from chosen
     where
         message.lead_id = chosen.lead_id
@@ -83,8 +85,8 @@ claimed as (
         and message.number = chosen.number
     returning
         message.lead_id, message.run, message.number, message.envelope_id, message.token,
-        message.attempts, message.day, message.campaign, message.campaign_version, message.first_claimed_at,
-        chosen.position
+        message.attempts, message.day, message.campaign, message.campaign_version, chosen.position,
+        coalesce(message.first_claimed_at, message.claimed_at) as first_claimed_at
 ),
 
 counted as (

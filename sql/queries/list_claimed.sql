@@ -15,7 +15,7 @@ select
     message.campaign_version,
     lead.message_count,
     lead.max_messages,
-    message.first_claimed_at
+    coalesce(message.first_claimed_at, message.claimed_at) as first_claimed_at
 from hyperdrip.message as message
 inner join hyperdrip.lead as lead on message.lead_id = lead.id
 where

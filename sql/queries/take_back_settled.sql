@@ -26,6 +26,7 @@ taken as (
         day = null,
         envelope_id = null,
         attempts = 0,
+        first_claimed_at = coalesce(message.first_claimed_at, message.claimed_at),
         not_before = null,
         sent_at = null,
         error = case when %(state)s = 'cancelled' then message.error end,

@@ -24,7 +24,7 @@ from hyperdrip.db import connect
 from hyperdrip.models import Claim, LeadStatus, MessageKey
 from hyperdrip.reconciling import Which
 from hyperdrip.rollover import Policy
-from hyperdrip.senders import Failed, Outcome, Retry, Sent, Unknown
+from hyperdrip.senders import Failed, Later, Outcome, Refused, Retry, Sent, Unknown
 from tests.database import Server
 from tests.factories import (
     AnsweringSender,
@@ -48,8 +48,19 @@ class Killed(BaseException):
 
 
 OUTCOMES = st.sampled_from(
-    [Sent(), Sent(), Sent(), Retry("451"), Failed("550"), Unknown("died"), Killed()]
+    [
+        *[Sent()] * 3,
+        Retry("451"),
+        Failed("550"),
+        Failed("550 5.1.1", is_address_dead=True),
+        Refused("421"),
+        Later("a pace", 5),
+        Unknown("died"),
+        Killed(),
+    ]
 )
+# Makes the pauses after refusals a thousand times as short.
+HURRY = -1.9975
 NUMBERS = st.sets(st.integers(0, 30), min_size=1, max_size=6)
 ONE_OR_ALL = st.none() | st.integers(0, 30)
 ENDED = {"FAILED", "STOPPED"}
@@ -221,7 +232,7 @@ class Calendar(RuleBasedStateMachine):
         def answer(claim: Claim) -> Outcome:
             found = answers.pop(0) if answers else Sent()
             self.check_hand_over(claim)
-            if not isinstance(found, Retry | Failed):
+            if not isinstance(found, Retry | Failed | Refused | Later):
                 self.may_have_left[self.today] += 1
                 if name == "smtp":
                     self.held.add(claim.message_key)
@@ -231,7 +242,8 @@ class Calendar(RuleBasedStateMachine):
 
         sender = AnsweringSender(answer, name=name, wave_size=wave_size)
         self.note_limit()
-        with closing(make_worker(self.dsn, sender, clock=self.clock, max_attempts=3)) as worker:
+        hurried = make_worker(self.dsn, sender, clock=self.clock, max_attempts=3, chance=HURRY)
+        with closing(hurried) as worker:
             try:
                 while worker.step():
                     pass

@@ -82,6 +82,7 @@ SAMPLES: dict[str, Any] = {
     "provider_ids": [None],
     "read": 1,
     "reason": None,
+    "reasons": ["bounced: 550 5.1.1"],
     "rejected": 1,
     "resent": [0],
     "reserved": [1],

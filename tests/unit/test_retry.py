@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperdrip.retry import backoff_seconds, is_given_up, is_sent_again
+from hyperdrip.retry import backoff_seconds, is_given_up, is_sent_again, refusal_seconds
 
 chances = st.floats(0, 1)
 
@@ -29,6 +29,18 @@ def test_no_attempt_waits_less_than_the_one_before_with_the_same_chance(
     before = backoff_seconds(attempts, chance=chance)
     assert isinstance(before, int)
     assert backoff_seconds(attempts + 1, chance=chance) >= before
+
+
+def test_the_pause_after_refusals_doubles_from_a_second_to_a_minute() -> None:
+    found = [refusal_seconds(refusals, chance=0.5) for refusals in range(1, 10)]
+    assert found == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert refusal_seconds(10**9, chance=0.5) == 60
+
+
+@given(st.integers(1, 10**9), chances)
+def test_chance_moves_the_pause_by_a_fifth_either_way(refusals: int, chance: float) -> None:
+    plain = refusal_seconds(refusals, chance=0.5)
+    assert plain * 0.79 < refusal_seconds(refusals, chance=chance) < plain * 1.21
 
 
 @pytest.mark.parametrize(("attempts", "expected"), [(1, False), (4, False), (5, True), (6, True)])
