@@ -33,7 +33,8 @@ def enroll_again(
 ) -> Changed:
     """Begin a new run for leads that have ended, planned behind each other like new leads.
 
-    Ended: COMPLETED, FAILED, or STOPPED by hand or with an undone import. Whoever is under way, was
+    Ended: COMPLETED, FAILED, or STOPPED by hand, with an undone import, or by a suppression that is
+    there no more. Whoever is under way, was
     stopped for another reason, is suppressed, or has a message that is being sent is left out.
 
     Raises: NotFoundError for an unknown campaign; InvalidDataError for a start in the past, or more

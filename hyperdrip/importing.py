@@ -7,7 +7,6 @@
 A failure anywhere leaves nothing. Memory stays flat: rows pass through, and are never held.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,12 +35,10 @@ from hyperdrip.scheduler import (
     read_moment,
     require_queues,
 )
-from hyperdrip.sheets import Sheet, open_sheet
+from hyperdrip.sheets import STRANGE_SPACES, Sheet, open_sheet
 
 ROWS_PER_SEND = 20_000
 LONGEST_VALUE = 2_000
-# Spaces that do not break, as spreadsheets and web pages put between words and digits.
-STRANGE_SPACES = re.compile("[\u00a0\u2007\u202f]")
 
 Progress = Callable[[str, float], None]  # what is being done, and how far: 0 to 1
 

@@ -36,6 +36,11 @@ def check_new_lead(
     )
 
 
+def check_email(email: str) -> str:
+    """An address as a lead would have it. Raises: InvalidDataError when it is none."""
+    return _email(email)
+
+
 def check_reason(reason: str) -> str:
     """Why somebody pauses or stops a lead. Raises: InvalidDataError for more than a line."""
     return _one_line("reason", reason, LONGEST_REASON)

@@ -54,7 +54,7 @@ def list_taken(
 
 
 def list_suppressed(conn: psycopg.Connection, emails: Sequence[str]) -> dict[str, str]:
-    """Addresses that must never be written to: address in lower case -> reason."""
+    """Those that must never be written to, as they were given: address -> reason."""
     return dict(conn.execute(query("list_suppressed"), {"emails": list(emails)}).fetchall())
 
 

@@ -258,6 +258,46 @@ class WorkerSummary:
 
 
 @dataclass(frozen=True)
+class Suppression:
+    """An address that must never be written to, in lower case, or the keyed hash of an erased one.
+
+    `email_key`: either of them.
+    """
+
+    email_key: str
+    reason: str
+    created_at: datetime
+
+    @property
+    def email(self) -> str | None:
+        """The address; None when it is known by its hash alone."""
+        return self.email_key if "@" in self.email_key else None
+
+
+@dataclass(frozen=True)
+class Suppressed:
+    """What came of suppressing addresses, or in a dry run would come of it.
+
+    `added`: those that were not suppressed yet, in lower case; `known`: how many were. `stopped`:
+    leads that were under way, by id; `cancelled`: how many of their messages.
+    """
+
+    added: tuple[str, ...] = ()
+    known: int = 0
+    stopped: tuple[int, ...] = ()
+    cancelled: int = 0
+
+
+@dataclass(frozen=True)
+class Unsubscribed:
+    """What came of an unsubscribe. `is_new` false: the lead had unsubscribed, or was erased."""
+
+    lead_id: int
+    is_new: bool
+    cancelled: int = 0
+
+
+@dataclass(frozen=True)
 class AuditCheck:
     """One invariant, and what contradicts it."""
 

@@ -30,6 +30,8 @@ LONGEST_REFERENCE = 16
 _CELL = re.compile(rb'\br="([A-Z]{1,3})([0-9]{1,7})"')
 SAMPLE = 1 << 16
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+# Spaces that do not break, as spreadsheets and web pages put between words and digits.
+STRANGE_SPACES = re.compile("[\u00a0\u2007\u202f]")
 # .xlsx and .ods are zip files, .xls is an OLE container.
 WORKBOOK_STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 UTF32_MARKS = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)

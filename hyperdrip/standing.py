@@ -9,7 +9,7 @@ from datetime import date
 
 import psycopg
 
-from hyperdrip import leads, quota, selections
+from hyperdrip import leads, quota, selections, suppressions
 from hyperdrip.clock import Clock
 from hyperdrip.errors import ConflictError
 from hyperdrip.models import Changed, LeadStatus, MessageState, Selection, UndoneImport
@@ -18,6 +18,7 @@ from hyperdrip.scheduler import Moment, in_planner_transaction
 
 # What is stopped with this reason, or with it and more behind a colon, may be enrolled again.
 BY_HAND = "by hand"
+UNSUBSCRIBED = "unsubscribed"
 
 
 def pause_leads(
@@ -91,10 +92,16 @@ def stop_leads(
     reason: str,
     is_dry_run: bool = False,
 ) -> Changed:
-    """Stop leads for good: what is planned is cancelled and its days are freed."""
+    """Stop leads for good: what is planned is cancelled and its days are freed.
+
+    Who is stopped because they have unsubscribed is suppressed, too, also if nothing was planned.
+    """
 
     def work(moment: Moment) -> Changed:
         locked = leads.lock_leads(conn, lead_ids)
+        if reason == UNSUBSCRIBED:
+            emails = [locked[i][0] for i in locked.keys() - set(leads.list_erased(conn, locked))]
+            suppressions.insert(conn, emails, reason=reason, now=moment.now)
         stopped, cancelled = _stop(conn, moment, lead_ids, reason=reason)
         return Changed(tuple(stopped), messages=cancelled, left_out=_left_out(locked, stopped))
 

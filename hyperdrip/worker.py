@@ -285,7 +285,7 @@ class Worker:
         """Messages to suppressed addresses would wait for ever: stop their leads."""
         email_of = leads.list_emails(self._conn, lead_ids)
         suppressed = leads.list_suppressed(self._conn, list(email_of.values()))
-        found = [lead_id for lead_id, email in email_of.items() if email.lower() in suppressed]
+        found = [lead_id for lead_id, email in email_of.items() if email in suppressed]
         if found:
             stop_leads(self._conn, self._clock, found, reason="suppressed")
             self._counts["skipped"] += len(found)

@@ -23,6 +23,7 @@ READS = {
     ("campaigns", "show"), ("campaigns", "stats"), ("explain",), ("leads", "export"),
     ("leads", "list"), ("leads", "search"), ("leads", "show"), ("messages",), ("plan",),
     ("queues", "peek"), ("queues", "show"), ("quota", "show"), ("quota", "today"), ("status",),
+    ("suppressions", "list"),
 }  # fmt: skip
 SENDS = {("worker",), ("rollover",)}
 

@@ -24,6 +24,7 @@ from hyperdrip.cli import (
     reconciling,
     sending,
     status,
+    suppressions,
 )
 from hyperdrip.cli.invocation import app
 from hyperdrip.errors import HyperdripError, MissingSettingsError
@@ -33,6 +34,7 @@ for group in (
     importing,
     campaigns,
     messages,
+    suppressions,
     reconciling,
     queues,
     quota,

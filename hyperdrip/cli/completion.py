@@ -1,4 +1,4 @@
-"""What the shell completes: campaigns, states and leads. Silent about whatever goes wrong."""
+"""What the shell completes: campaigns, states, leads, suppressions. Silent if anything is wrong."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +39,16 @@ def complete_lead(incomplete: str) -> list[str]:
         if incomplete.startswith("lead_"):
             return [f"lead_{lead_id}" for lead_id, _ in found]
         return [email for _, email in found]
+
+    return _ask(find)
+
+
+def complete_suppressed(incomplete: str) -> list[str]:
+    """Suppressed addresses that are known in plain."""
+
+    def find(drip: "Hyperdrip") -> list[str]:
+        found = drip.list_suppressions(part=incomplete or None, limit=MOST)
+        return sorted(one.email for one in found if one.email and one.email.startswith(incomplete))
 
     return _ask(find)
 

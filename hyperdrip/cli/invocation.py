@@ -98,6 +98,17 @@ class Invocation:
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise HyperdripError("not confirmed; nothing was changed")
 
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """A sign on stderr that something is being done; only at a terminal."""
+        if self.is_quiet or not sys.stderr.isatty():
+            yield
+            return
+        from rich.console import Console
+
+        with Console(stderr=True).status(f"{what} ..."):
+            yield
+
     def note(self, text: str) -> None:
         """Write a line for the person at the terminal to stderr, unless quiet."""
         if not self.is_quiet:

@@ -233,6 +233,6 @@ def _split_field(text: str) -> tuple[str, str]:
     return name, value
 
 
-def count_of(number: int, noun: str) -> str:
-    """`1 lead`, `2 leads`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def count_of(number: int, noun: str, nouns: str = "") -> str:
+    """`1 lead`, `2 leads`; with `nouns`, `2 addresses`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {nouns or noun + 's'}"

@@ -1,8 +1,6 @@
 """`leads pause|resume|stop|enroll|move|erase`: done to one lead or to many at once."""
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
@@ -104,7 +102,8 @@ def stop(
     """Stop leads for good: what is planned is cancelled, and its days are freed.
 
     A message that is being sent is finished. A lead stopped by hand may be enrolled again, one with
-    the reason unsubscribed, replied, bounced or complained never.
+    the reason unsubscribed, replied, bounced or complained never. With unsubscribed its address is
+    suppressed, too, as by `hyperdrip unsubscribe`.
     """
     given = (reason or "").strip()
     stored = f"by hand: {given}" if given else "by hand"
@@ -130,8 +129,9 @@ def enroll(
 ) -> None:
     """Begin a new run for leads that have ended, planned behind each other like new leads.
 
-    That is for leads that are COMPLETED or FAILED, or that were stopped by hand or with an undone
-    import. Suppressed and unsubscribed ones are never enrolled again.
+    That is for leads that are COMPLETED or FAILED, or that were stopped by hand, with an undone
+    import, or by a suppression that was removed. Suppressed and unsubscribed ones are never
+    enrolled again.
     """
     _apply(
         run,
@@ -208,7 +208,7 @@ def _apply(
         if lead_ids:
             if not choice.is_dry_run:
                 _confirm(run, choice, verb, len(lead_ids))
-            with _busy(run, verb):
+            with run.busy(verb.name):
                 # Exactly those that were counted, whoever came in meanwhile.
                 changed = work(drip, Selection(lead_ids=lead_ids))
     if choice.is_json:
@@ -239,18 +239,6 @@ def _confirm(run: Invocation, choice: Choice, verb: Verb, count: int) -> None:
     if verb.is_final:
         question += " for good"
     run.confirm(f"{question}?")
-
-
-@contextmanager
-def _busy(run: Invocation, verb: Verb) -> Iterator[None]:
-    """A sign on stderr that something is being done; only at a terminal."""
-    if run.is_quiet or not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(f"{verb.name} ..."):
-        yield
 
 
 def _print_changed(run: Invocation, choice: Choice, verb: Verb, changed: Changed) -> None:

@@ -14,11 +14,19 @@ from hyperdrip.client.database import DatabaseMethods
 from hyperdrip.client.leads import LeadMethods
 from hyperdrip.client.running import RunningMethods
 from hyperdrip.client.selections import SelectionMethods
+from hyperdrip.client.suppressions import SuppressionMethods
 from hyperdrip.db import converted_errors
 from hyperdrip.settings import Settings, load
 
 
-class Hyperdrip(LeadMethods, SelectionMethods, CampaignMethods, RunningMethods, DatabaseMethods):
+class Hyperdrip(
+    LeadMethods,
+    SelectionMethods,
+    CampaignMethods,
+    SuppressionMethods,
+    RunningMethods,
+    DatabaseMethods,
+):
     """One connection to one database, with its settings. Not for several threads at once."""
 
     @classmethod

@@ -14,7 +14,7 @@ with judged as (
         -- The rule of `leads enroll` too: whoever was stopped otherwise wants no more.
         known.status in ('COMPLETED', 'FAILED')
         or known.status = 'STOPPED'
-        and known.status_reason ~ '^(by hand(:|$)|import [0-9]+ was undone$)' as may_begin_again,
+        and known.status_reason ~ '^(by hand(:|$)|suppressed:|import [0-9]+ was undone$)' as may_begin_again,
         known.run as known_run,
         owner.id as owner_id
     from hyperdrip.import_row as staged

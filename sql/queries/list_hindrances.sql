@@ -1,5 +1,5 @@
 -- Those of the given leads that cannot begin another run, with the reason; by id. Who was stopped may begin
--- again only if that was done by hand or with an undone import, and nobody to whom nothing may be sent.
+-- again only if that was done by hand, with an undone import, or by a suppression that is there no more.
 with judged as (
     select
         lead.id,
@@ -8,7 +8,7 @@ with judged as (
             when lead.status in ('ACTIVE', 'PAUSED') then 'is ' || lead.status
             when
                 lead.status = 'STOPPED'
-                and coalesce(lead.status_reason, '') !~ '^(by hand(:|$)|import [0-9]+ was undone$)'
+                and coalesce(lead.status_reason, '') !~ '^(by hand(:|$)|suppressed:|import [0-9]+ was undone$)'
                 then concat_ws(': ', 'is STOPPED', lead.status_reason)
             when
                 exists (

@@ -1,6 +1,6 @@
 -- What became of the messages of each step of a campaign (null: of all), over all versions and runs: campaign,
 -- number, subject of the newest version, planned (or being sent), sent, failed, unknown, and how many leads
--- unsubscribed with this one as their last; by campaign and number.
+-- unsubscribed because of this one, or with it as their last if nobody knows; by campaign and number.
 with newest as (
     select
         campaign.name,
@@ -23,22 +23,28 @@ counted as (
     group by message.campaign, message.number
 ),
 
+-- A link tells of its own message, which may be one of an earlier run, and so of another campaign.
 last_read as (
     select
-        lead.campaign,
-        (
+        coalesce(culprit.campaign, lead.campaign) as campaign,
+        coalesce(culprit.number, (
             select max(message.number)
             from hyperdrip.message as message
             where
                 message.lead_id = lead.id
                 and message.run = lead.run
                 and message.state in ('sent', 'unknown')
-        ) as number
+        )) as number
     from hyperdrip.lead as lead
+    left join hyperdrip.message as culprit
+        on
+            lead.id = culprit.lead_id
+            and lead.unsubscribed_run = culprit.run
+            and lead.unsubscribed_number = culprit.number
     where
-        (%(name)s::text is null or lead.campaign = %(name)s::text)
+        (%(name)s::text is null or coalesce(culprit.campaign, lead.campaign) = %(name)s::text)
         and lead.status = 'STOPPED'
-        and starts_with(lead.status_reason, 'unsubscribed')
+        and (culprit.number is not null or starts_with(lead.status_reason, 'unsubscribed'))
 ),
 
 left_after as (

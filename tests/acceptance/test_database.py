@@ -41,6 +41,7 @@ def test_migrate_makes_an_empty_database_usable_and_status_says_what_is_there(
         "0007_messages_per_step",
         "0008_first_claim",
         "0009_domain_pace",
+        "0010_unsubscribed",
     ]
     assert before["environment"] is None
 

@@ -1,0 +1,79 @@
+"""Methods of the library door: addresses that must never be written to, and unsubscribing."""
+
+import re
+from collections.abc import Sequence
+
+from hyperdrip import leads, suppressing, suppressions
+from hyperdrip.client.base import Base
+from hyperdrip.errors import InvalidDataError, NotFoundError
+from hyperdrip.lead_values import check_email, check_reason
+from hyperdrip.models import Suppressed, Suppression, Unsubscribed
+
+MESSAGE_KEY = re.compile(r"lead_([0-9]{1,18})-([0-9]{1,9})-([0-9]{1,9})")
+
+
+class SuppressionMethods(Base):
+    """Addresses that get nothing, whatever is planned and however they come back."""
+
+    def suppress(
+        self, emails: Sequence[str], *, reason: str = "by hand", is_dry_run: bool = False
+    ) -> Suppressed:
+        """Suppress addresses, and stop leads that have them: what was planned is cancelled.
+
+        Raises: InvalidDataError for what is no address; then none is suppressed.
+        """
+        checked = [check_email(email) for email in emails]
+        why = check_reason(reason)
+        with self._session() as conn:
+            return suppressing.suppress(
+                conn, self.clock, checked, reason=why, is_dry_run=is_dry_run
+            )
+
+    def remove_suppression(self, email: str) -> list[str]:
+        """Suppress an address no more, also one that was erased; returns why it was suppressed.
+
+        Nobody is resumed or enrolled by that. Raises: NotFoundError when it was not suppressed.
+        """
+        address = check_email(email)
+        with self._session() as conn:
+            reasons = suppressions.delete(conn, address)
+        if not reasons:
+            raise NotFoundError(
+                f"{address!r} is not suppressed; see: hyperdrip suppressions list --search TEXT"
+            )
+        return reasons
+
+    def list_suppressions(self, *, part: str | None = None, limit: int = 100) -> list[Suppression]:
+        """Suppressed addresses that contain `part`, the newest first."""
+        with self._session() as conn:
+            return suppressions.list_newest(conn, part=part, limit=limit)
+
+    def unsubscribe(self, token: str) -> Unsubscribed:
+        """Unsubscribe whoever got the mail with this token; the one way for all roads.
+
+        The lead is STOPPED, what was planned is cancelled, and its address is suppressed. It may be
+        done again, and changes nothing then.
+
+        Raises: InvalidDataError for a token that no key of SECRET_KEY signed; SettingsError when
+        there is no key.
+        """
+        from hyperdrip.unsubscribing import verify
+
+        found = MESSAGE_KEY.fullmatch(verify(self.settings.secret_key, token.strip()) or "")
+        if found is None:
+            raise InvalidDataError(
+                "this is no unsubscribe token that SECRET_KEY has signed; look whether it is whole"
+            )
+        lead_id, run, number = map(int, found.groups())
+        with self._session() as conn:
+            return suppressing.unsubscribe(conn, self.clock, (lead_id, run, number))
+
+    def unsubscribe_lead(self, key: str) -> Unsubscribed:
+        """The same for a lead that said so in another way. Raises: NotFoundError."""
+        with self._session() as conn:
+            lead = leads.get_lead(conn, key)
+            if lead is None:
+                raise NotFoundError(
+                    f"no lead {key!r}; to suppress an address: hyperdrip suppressions add ADDRESS"
+                )
+            return suppressing.unsubscribe(conn, self.clock, (lead.id, 0, 0))
