@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from psycopg import sql
 
-from hyperdrip import leads, ledger, queue, reconciling, standing
+from hyperdrip import Hyperdrip, leads, ledger, queue, reconciling, standing
 from hyperdrip.errors import DatabaseUnavailable
 from hyperdrip.models import Claim
 from hyperdrip.reconciling import Which
@@ -187,6 +188,31 @@ def test_a_sender_that_breaks_before_it_hands_anything_over_loses_nothing_and_wa
     assert standing_of(conn) == {"quota": (5, 0), "ledger": (0, 0, 0, 0, 0), "hidden": 0}
     sender.before = lambda _: None
     assert drain(dsn, sender).sent == 5
+    assert_audit_ok(conn)
+
+
+@pytest.mark.own_sessions
+def test_a_campaign_that_cannot_be_read_costs_nothing_and_is_read_again(
+    conn: psycopg.Connection, dsn: str, admin: psycopg.Connection, drip: Callable[..., Hyperdrip]
+) -> None:
+    add_leads(conn, 3, messages=1)
+    kit = drip(
+        MAIL_FROM="a@example.com", SECRET_KEY="k" * 16, PUBLIC_URL="https://example.com"
+    ).make_kit()
+    written: list[str] = []
+    sender = AnsweringSender(before=lambda claim: written.append(kit.compose(claim).rcpt_to))
+    name = sql.Identifier(conn.info.dbname)
+    with closing(make_worker(dsn, sender, chance=HURRY)) as worker:
+        worker.begin()
+        admin.execute(sql.SQL("alter database {} allow_connections false").format(name))
+        try:
+            summary = worker.run()
+        finally:
+            admin.execute(sql.SQL("alter database {} allow_connections true").format(name))
+    assert "cannot be reached" in str(summary.refusal)
+    assert (len(sender.waves), written, sender.handed_over) == (3, [], [])
+    assert standing_of(conn) == {"quota": (3, 0), "ledger": (0, 0, 0, 0, 0), "hidden": 0}
+    assert drain(dsn, sender).sent == len(written) == 3
     assert_audit_ok(conn)
 
 
