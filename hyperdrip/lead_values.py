@@ -29,7 +29,7 @@ def check_new_lead(
     """
     return NewLead(
         name=_one_line("name", name, LONGEST_NAME),
-        email=_email(email),
+        email=check_email(email),
         phone=_phone(phone),
         notes=_notes(notes),
         fields={_field_name(key): _field(key, value) for key, value in (fields or {}).items()},
@@ -82,7 +82,8 @@ _PLAIN_EMAIL = re.compile(
 )
 
 
-def _email(value: str) -> str:
+def check_email(value: str) -> str:
+    """An address as it is stored. Raises: InvalidDataError."""
     from email_validator import EmailNotValidError, validate_email
 
     text = value.replace("\u00a0", " ").strip()

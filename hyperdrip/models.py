@@ -171,6 +171,21 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class TrialClaim(Claim):
+    """A message that nobody claimed: one to try out a step with, under a key of its own.
+
+    Neither its Message-ID nor its unsubscribe link is ever those of a message in the ledger.
+    """
+
+    trial: str = ""
+
+    @property
+    def message_key(self) -> str:
+        """The word that names this trial alone."""
+        return f"test-{self.trial}"
+
+
+@dataclass(frozen=True)
 class QuotaDay:
     """A day of the calendar: its capacity and what is taken of it."""
 

@@ -20,9 +20,10 @@ _MIGRATED = re.compile(r"\b(hyperdrip_[0-9a-f]{8})_[0-9a-f]{12}\b")
 # The first words of commands that only read, or only send. `db` is the owner's, the rest plans.
 READS = {
     ("audit",), ("campaigns", "diff"), ("campaigns", "list"), ("campaigns", "preview"),
-    ("campaigns", "show"), ("campaigns", "stats"), ("explain",), ("leads", "export"),
-    ("leads", "list"), ("leads", "search"), ("leads", "show"), ("messages",), ("plan",),
-    ("queues", "peek"), ("queues", "show"), ("quota", "show"), ("quota", "today"), ("status",),
+    ("campaigns", "show"), ("campaigns", "stats"), ("campaigns", "test"), ("explain",),
+    ("leads", "export"), ("leads", "list"), ("leads", "search"), ("leads", "show"), ("messages",),
+    ("plan",), ("queues", "peek"), ("queues", "show"), ("quota", "show"), ("quota", "today"),
+    ("status",),
 }  # fmt: skip
 SENDS = {("worker",), ("rollover",)}
 

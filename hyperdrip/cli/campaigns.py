@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyperdrip.cli.completion import complete_campaign, complete_lead
+from hyperdrip.cli.completion import SenderName, complete_campaign, complete_lead
 from hyperdrip.cli.importing import progress_of
 from hyperdrip.cli.invocation import Invocation, Json, command, group, parse_number
 from hyperdrip.cli.leads import count_of
 from hyperdrip.cli.output import instant, print_json, print_line, print_table, short_instant
-from hyperdrip.errors import CampaignError, InvalidDataError, SettingsError
+from hyperdrip.errors import CampaignError, HyperdripError, InvalidDataError, SettingsError
 from hyperdrip.models import Campaign, CampaignVersion
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ def register(app: typer.Typer) -> None:
         "preview",
         example="hyperdrip campaigns preview 2 --campaign trial-onboarding --lead ada@example.com",
     )(preview_step)
+    add(
+        campaigns,
+        "test",
+        example="hyperdrip campaigns test 2 --to you@example.com --campaign trial-onboarding",
+    )(try_step)
     add(campaigns, "stats", example="hyperdrip campaigns stats trial-onboarding")(show_stats)
 
 
@@ -261,6 +266,69 @@ def preview_step(
         print_line(f"Preheader: {rendered.preheader}")
     print_line("")
     print_line(rendered.text.rstrip("\n"))
+
+
+def try_step(
+    run: Invocation,
+    step: Annotated[
+        int, typer.Argument(parser=parse_number, metavar="STEP", help="1 for the first one.")
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="ADDRESS", help="Where it goes.")],
+    campaign: Annotated[
+        str,
+        typer.Option(
+            "--campaign", metavar="C", help="Which campaign.", autocompletion=complete_campaign
+        ),
+    ],
+    lead: Annotated[
+        str | None,
+        typer.Option(
+            "--lead",
+            metavar="LEAD",
+            help="With this lead's name and fields; default: a made-up one's.",
+            autocompletion=complete_lead,
+        ),
+    ] = None,
+    sender: SenderName = None,
+    version_number: Version = None,
+    json: Json = False,
+) -> None:
+    """Send one step for real, to an address of yours, marked with [test] in its subject.
+
+    No lead has had a message by that: the ledger and the quota know nothing of it, and the link in
+    it unsubscribes nobody. With the console sender the text is printed.
+    """
+    from hyperdrip.senders import Sent, Unknown
+
+    with run.open({"SENDER": sender} if sender is not None else None) as drip:
+        done = drip.try_step(campaign, step, to=to, lead=lead, version=version_number)
+    outcome, rendered = done.outcome, done.rendered
+    reason = None if isinstance(outcome, Sent) else outcome.reason
+    what = f"step {rendered.number} of {done.campaign} version {done.version} to {done.to}"
+    if json:
+        print_json(
+            {
+                "campaign": done.campaign,
+                "version": done.version,
+                "number": rendered.number,
+                "lead": done.lead.key if done.lead else None,
+                "to": done.to,
+                "sender": done.sender,
+                "outcome": type(outcome).__name__.lower(),
+                "reason": reason,
+                "providerId": outcome.provider_id if isinstance(outcome, Sent) else None,
+            }
+        )
+    elif done.sender == "console":
+        print_line(f"Subject: {rendered.subject}\n\n{rendered.text.rstrip()}")
+    if not isinstance(outcome, Sent):
+        verb = "does not know about" if isinstance(outcome, Unknown) else "did not take"
+        raise HyperdripError(f"the sender {done.sender} {verb} {what}: {reason}")
+    if done.sender in {"console", "null"}:
+        run.note(f"The {done.sender} sender delivers nothing; --sender S takes another one")
+    elif not json:
+        said = f" ({outcome.provider_id})" if outcome.provider_id else ""
+        print_line(f"Sent {what} through {done.sender}{said}")
 
 
 def show_stats(

@@ -1,8 +1,11 @@
-"""What the shell completes: campaigns, states and leads. Silent about whatever goes wrong."""
+"""What the shell completes: campaigns, senders, states and leads. Silent if it goes wrong."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from hyperdrip.errors import HyperdripError
 from hyperdrip.models import LeadStatus, MessageState
@@ -24,6 +27,22 @@ def complete_state(incomplete: str) -> list[str]:
     return [state for state in MessageState if state.startswith(incomplete.lower())]
 
 
+def complete_sender(incomplete: str) -> list[str]:
+    """Senders, built in and of plug-ins."""
+    from hyperdrip.senders import list_senders
+
+    return [name for name in list_senders() if name.startswith(incomplete.lower())]
+
+
+def sender_help() -> str:
+    """What the help says of --sender. Packages are searched only when help is asked for."""
+    if not {"-h", "--help"} & set(sys.argv):
+        return ""
+    from hyperdrip.senders import list_senders
+
+    return f"How messages leave: {', '.join(list_senders())}."
+
+
 def complete_campaign(incomplete: str) -> list[str]:
     """Campaigns of the database."""
     return _ask(
@@ -41,6 +60,12 @@ def complete_lead(incomplete: str) -> list[str]:
         return [email for _, email in found]
 
     return _ask(find)
+
+
+SenderName = Annotated[
+    str | None,
+    typer.Option("--sender", metavar="S", help=sender_help(), autocompletion=complete_sender),
+]
 
 
 def _ask(find: "Callable[[Hyperdrip], list[str]]") -> list[str]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hyperdrip.cli.completion import SenderName
 from hyperdrip.cli.invocation import Invocation, Json, command
 from hyperdrip.cli.output import (
     audit_json,
@@ -38,9 +39,7 @@ def run_worker(
     drain: Annotated[
         bool, typer.Option("--drain", help="Send what is due today, then end (for cron).")
     ] = False,
-    sender: Annotated[
-        str | None, typer.Option("--sender", help="console, null or smtp.", metavar="S")
-    ] = None,
+    sender: SenderName = None,
     poll_interval: Annotated[
         str | None, typer.Option("--poll-interval", help="How often to look.", metavar="MS")
     ] = None,

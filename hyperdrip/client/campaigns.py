@@ -1,8 +1,9 @@
 """Methods of the library door: campaigns, their versions, and what they say."""
 
 import re
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hyperdrip import campaigns, leads
@@ -10,6 +11,8 @@ from hyperdrip.applying import Applied, Progress, apply_campaign
 from hyperdrip.campaign_changes import Change, find_changes
 from hyperdrip.client.base import Base
 from hyperdrip.errors import InvalidDataError, NotFoundError, RenderError
+from hyperdrip.fence import read_fence, require_open
+from hyperdrip.lead_values import check_email
 from hyperdrip.models import (
     Campaign,
     CampaignSummary,
@@ -18,11 +21,15 @@ from hyperdrip.models import (
     Recipient,
     Rendered,
     StepStats,
+    TrialClaim,
 )
+from hyperdrip.scheduler import read_moment
+from hyperdrip.senders import Outcome, Sender, Unknown, open_sender
 
 # A path of names below `fields`, with dots or in brackets.
 PART = re.compile(r"\.(\w+)|\[\s*['\"]([^'\"\]]+)['\"]\s*\]")
 FIELD = re.compile(rf"\bfields((?:{PART.pattern})+)")
+TEST_MARK = "[test]"
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,19 @@ class Preview:
     version: int
     lead: Lead | None
     rendered: Rendered
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One step that was handed to a sender as a test, and what the sender said; `lead`: Preview."""
+
+    campaign: str
+    version: int
+    lead: Lead | None
+    to: str
+    sender: str
+    rendered: Rendered
+    outcome: Outcome
 
 
 class CampaignMethods(Base):
@@ -103,16 +123,8 @@ class CampaignMethods(Base):
         """
         from hyperdrip.rendering import compile_campaign
 
-        with self._session() as conn:
-            found = campaigns.require_campaign(conn, name, version)
-            to = leads.require_lead(conn, lead) if lead is not None else None
+        found, to = self._require_step(name, number, lead=lead, version=version)
         campaign = found.campaign
-        count = len(campaign.steps)
-        if number < 1 or (number > count and not campaign.is_endless):
-            raise NotFoundError(
-                f"no step {number} in version {found.version} of the campaign {name!r};"
-                f" it has {count}"
-            )
         compiled = compile_campaign(campaign)
         if to is not None:
             rendered = compiled.render(number, Recipient(to.name, to.email, to.fields))
@@ -124,6 +136,90 @@ class CampaignMethods(Base):
                     f"{error}; that is for a made-up lead: --lead LEAD takes one of yours"
                 ) from None
         return Preview(name, found.version, to, self._with_notice(rendered))
+
+    def try_step(
+        self,
+        name: str,
+        number: int,
+        *,
+        to: str,
+        lead: str | None = None,
+        version: int | None = None,
+        sender: Sender | None = None,
+    ) -> Trial:
+        """Send step `number` of a campaign to the address `to`, for real, marked as a test.
+
+        Written for a lead, or for a made-up one. The ledger and the quota know nothing of it, and
+        its unsubscribe link unsubscribes nobody. `sender`: one of your own; None opens the one that
+        the settings name.
+
+        Raises: as `preview_step`; InvalidDataError for an address that is none or is suppressed;
+        FencedError when the database is a copy; SettingsError.
+        """
+        from hyperdrip.senders.kit import make_kit
+
+        to = check_email(to)
+        found, lead_of = self._require_step(name, number, lead=lead, version=version)
+        with self._session() as conn:
+            require_open(conn, self.dsn)
+            if why := leads.list_suppressed(conn, [to]).get(to.lower()):
+                raise InvalidDataError(f"{to!r} is suppressed ({why}) and never written to")
+            moment = read_moment(conn, self.clock)
+            fingerprint = read_fence(conn).stored
+        campaign = found.campaign
+        made_up = _make_recipient(campaign)
+        claim = TrialClaim(
+            lead_id=lead_of.id if lead_of else 0,
+            run=lead_of.run if lead_of else 1,
+            number=number,
+            envelope_id=0,
+            token=1,
+            attempts=1,
+            day=moment.today,
+            email=to,
+            name=lead_of.name if lead_of else made_up.name,
+            fields=lead_of.fields if lead_of else made_up.fields,
+            campaign=name,
+            campaign_version=found.version,
+            message_count=number - 1,
+            max_messages=lead_of.max_messages if lead_of else len(campaign.steps),
+            first_claimed_at=moment.now,
+            trial=secrets.token_hex(8),
+        )
+        marked = replace(
+            campaign,
+            steps=tuple(
+                replace(step, subject=f"{TEST_MARK} {step.subject}") for step in campaign.steps
+            ),
+        )
+        kit = make_kit(self.settings, lambda _name, _version: marked, instance=fingerprint)
+        sender = sender or open_sender(self.settings.sender, kit)
+        try:
+            rendered = kit.render(claim)
+        except RenderError as error:
+            if lead_of is not None:
+                raise
+            raise InvalidDataError(
+                f"{error}; that is for a made-up lead: --lead LEAD takes one of yours"
+            ) from None
+        answers = sender.send_wave([claim], lambda _: True)
+        outcomes = [answer[1] for answer in answers if answer is not None]
+        outcome = outcomes[0] if outcomes else Unknown("the sender gave no answer")
+        return Trial(name, found.version, lead_of, to, sender.name, rendered, outcome)
+
+    def _require_step(
+        self, name: str, number: int, *, lead: str | None, version: int | None
+    ) -> tuple[CampaignVersion, Lead | None]:
+        with self._session() as conn:
+            found = campaigns.require_campaign(conn, name, version)
+            to = leads.require_lead(conn, lead) if lead is not None else None
+        count = len(found.campaign.steps)
+        if number < 1 or (number > count and not found.campaign.is_endless):
+            raise NotFoundError(
+                f"no step {number} in version {found.version} of the campaign {name!r};"
+                f" it has {count}"
+            )
+        return found, to
 
     def _with_notice(self, rendered: Rendered) -> Rendered:
         """With the postal address and a link that unsubscribes nobody."""

@@ -1,6 +1,6 @@
 """How a message leaves: the Sender protocol, the outcomes it returns, and the senders there are."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -96,25 +96,55 @@ class Sender(Protocol):
         ...
 
 
-def open_sender(name: str, kit: "Kit") -> Sender:
-    """Make the sender of that name. Raises: SettingsError when there is none."""
+Factory = Callable[["Kit"], Sender]
+
+
+def _open_console(_kit: "Kit") -> Sender:
     from hyperdrip.senders.console import ConsoleSender
+
+    return ConsoleSender()
+
+
+def _open_null(_kit: "Kit") -> Sender:
     from hyperdrip.senders.null import NullSender
 
-    known: dict[str, Callable[[Kit], Sender]] = {
-        "console": lambda _kit: ConsoleSender(),
-        "null": lambda _kit: NullSender(),
-        "smtp": _open_smtp,
-    }
-    if name not in known:
-        raise SettingsError(f"SENDER={name!r} is not one of: {', '.join(sorted(known))}")
-    return known[name](kit)
+    return NullSender()
 
 
 def _open_smtp(kit: "Kit") -> Sender:
     from hyperdrip.senders.smtp import open_smtp
 
     return open_smtp(kit)
+
+
+# Each imports its own module when it is asked for.
+BUILT_IN: Mapping[str, Factory] = {
+    "console": _open_console,
+    "null": _open_null,
+    "smtp": _open_smtp,
+}
+
+
+def list_senders() -> list[str]:
+    """The names of all senders that can be opened: the built-in ones and those of plug-ins."""
+    from hyperdrip.senders.plugins import list_plugins
+
+    return sorted({*BUILT_IN, *list_plugins()})
+
+
+def open_sender(name: str, kit: "Kit") -> Sender:
+    """Make the sender of that name, built in or of a plug-in.
+
+    Raises: SettingsError when there is none, or when it cannot be had; what its factory raises.
+    """
+    from hyperdrip.senders.plugins import open_plugin
+
+    plugin = open_plugin(name, kit, built_in=BUILT_IN)
+    if plugin is not None:
+        return plugin
+    if name not in BUILT_IN:
+        raise SettingsError(f"SENDER={name!r} is not one of: {', '.join(list_senders())}")
+    return BUILT_IN[name](kit)
 
 
 def close_sender(sender: Sender) -> None:
