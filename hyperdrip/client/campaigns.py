@@ -24,7 +24,7 @@ from hyperdrip.models import (
     TrialClaim,
 )
 from hyperdrip.scheduler import read_moment
-from hyperdrip.senders import Outcome, Sender, Unknown, open_sender
+from hyperdrip.senders import Outcome, Sender, Unknown, close_sender, open_sender
 
 # A path of names below `fields`, with dots or in brackets.
 PART = re.compile(r"\.(\w+)|\[\s*['\"]([^'\"\]]+)['\"]\s*\]")
@@ -162,7 +162,7 @@ class CampaignMethods(Base):
         found, lead_of = self._require_step(name, number, lead=lead, version=version)
         with self._session() as conn:
             require_open(conn, self.dsn)
-            if why := leads.list_suppressed(conn, [to]).get(to.lower()):
+            if why := leads.list_suppressed(conn, [to]).get(to):
                 raise InvalidDataError(f"{to!r} is suppressed ({why}) and never written to")
             moment = read_moment(conn, self.clock)
             fingerprint = read_fence(conn).stored
@@ -193,6 +193,7 @@ class CampaignMethods(Base):
             ),
         )
         kit = make_kit(self.settings, lambda _name, _version: marked, instance=fingerprint)
+        given = sender
         sender = sender or open_sender(self.settings.sender, kit)
         try:
             rendered = kit.render(claim)
@@ -204,6 +205,8 @@ class CampaignMethods(Base):
             ) from None
         answers = sender.send_wave([claim], lambda _: True)
         outcomes = [answer[1] for answer in answers if answer is not None]
+        if given is None:
+            close_sender(sender)
         outcome = outcomes[0] if outcomes else Unknown("the sender gave no answer")
         return Trial(name, found.version, lead_of, to, sender.name, rendered, outcome)
 

@@ -41,7 +41,7 @@ REFUSED = [
     (["leads", "list", "--status", "x"], 2, r".*'x' is not one of: ACTIVE, COMPLETED, FAILED, .*"),
     (["quota", "set", "default", "default"], 2, r".*give a number: hyperdrip quota set default.*"),
     (["--env-file", "gone.env", "plan"], 2, r"--env-file 'gone.env' is no file that can be read"),
-    (["worker", "--sender", "pigeon"], 2, r"SENDER='pigeon' is not one of: console, null"),
+    (["worker", "--sender", "pigeon"], 2, r"SENDER='pigeon' is not one of: console, null, smtp"),
     (["worker", "--poll-interval", "x"], 2, r"WORKER_POLL_INTERVAL='x' is not a whole number .*"),
     (["worker", "--message-delay", "-1"], 2, r"WORKER_MESSAGE_DELAY='-1' is not a whole number.*"),
     (["worker", "--concurrency", "0"], 2, r"CONCURRENCY='0' is not a whole number from 1 to 1000"),

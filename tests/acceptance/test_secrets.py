@@ -161,6 +161,7 @@ def test_no_process_shows_a_secret_in_its_command_line(
 def test_no_value_that_is_passed_around_shows_a_secret() -> None:
     names = ("DATABASE_URL", "SMTP_URL", "SECRET_KEY", "WEBHOOK_URL", "WEBHOOK_SECRET")
     values = dict.fromkeys(names, f"postgresql://me:{MARK}@host/d")
+    values["SMTP_URL"] = f"smtp://me:{MARK}@host"
     settings = parse(values, default_home=Path("/nowhere"))
     kit = make_kit(settings, lambda *_: pytest.fail("nothing is read"), instance="1/2")
     for value in (settings, kit, kit.compose, kit.render, [settings], {"kit": kit}):

@@ -72,7 +72,7 @@ def test_the_example_sends_what_was_written_and_is_listed_with_the_others(
     assert (shown["sender"], shown["providerId"]) == ("file", "outbox.jsonl")
 
     help_text = commands.run("worker", "--help", **with_it).out
-    assert "How messages leave: console, file, null." in " ".join(
+    assert "How messages leave: console, file, null, smtp." in " ".join(
         help_text.replace("│", " ").split()
     )
     completed = commands.run(
