@@ -81,7 +81,7 @@ def test_the_example_sends_what_was_written_and_is_listed_with_the_others(
         COMP_CWORD="3",
         **with_it,
     )
-    assert completed.out.split() == ["console", "file", "null"]
+    assert completed.out.split() == ["console", "file", "null", "smtp"]
     unknown = commands.run(*AT_ONCE, "smoke", code=2, **with_it)
     assert unknown.err == "error: SENDER='smoke' is not one of: console, file, null\n"
 
