@@ -83,7 +83,7 @@ def test_the_example_sends_what_was_written_and_is_listed_with_the_others(
     )
     assert completed.out.split() == ["console", "file", "null", "smtp"]
     unknown = commands.run(*AT_ONCE, "smoke", code=2, **with_it)
-    assert unknown.err == "error: SENDER='smoke' is not one of: console, file, null\n"
+    assert unknown.err == "error: SENDER='smoke' is not one of: console, file, null, smtp\n"
 
 
 SENDER = """
