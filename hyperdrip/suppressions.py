@@ -21,9 +21,10 @@ def insert(
     In lower case, and each counted once: the database says what that is, as it does in every claim.
     """
     values = {"emails": sorted(emails), "reason": reason, "now": now}
-    rows = conn.execute(query("insert_suppressions"), values).fetchall()
-    added = [email for email, is_new in rows if is_new]
-    return added, len(rows) - len(added)
+    row = conn.execute(query("insert_suppressions"), values).fetchone()
+    assert row is not None
+    total, added = row
+    return added, total - len(added)
 
 
 def delete(conn: psycopg.Connection, email: str) -> list[str]:

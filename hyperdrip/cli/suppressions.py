@@ -10,7 +10,7 @@ from hyperdrip.cli.invocation import Invocation, Json, Limit, check_limit, comma
 from hyperdrip.cli.leads import count_of
 from hyperdrip.cli.output import instant, print_json, print_line, print_table, short_instant
 from hyperdrip.errors import InvalidDataError
-from hyperdrip.lead_values import parse_key
+from hyperdrip.lead_values import check_email, parse_key
 
 if TYPE_CHECKING:
     from hyperdrip.models import Suppressed
@@ -72,6 +72,7 @@ def remove_address(
 
     Nobody is resumed by that: `leads enroll` begins again with a lead that the suppression stopped.
     """
+    address = check_email(address)
     with run.open_planner() as drip:
         reasons = drip.remove_suppression(address)
     if json:

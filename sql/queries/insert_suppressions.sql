@@ -1,5 +1,5 @@
--- Suppress addresses; one row for each: itself in lower case, and whether it was not suppressed before; by
--- address. One that is known by its keyed hash stays so. Lower case is the database's own, as claims have it.
+-- Suppress addresses; one row: how many they are, and those that were not suppressed yet, in order. One that is
+-- known by its keyed hash stays so. Lower case is the database's own, as every claim has it.
 with given as (
     select distinct lower(address.email) as email
     from unnest(%(emails)s::text[]) as address (email)
@@ -24,8 +24,9 @@ inserted as (
 )
 
 select
-    given.email,
-    inserted.email_key is not null as is_new
-from given
-left join inserted on given.email = inserted.email_key
-order by given.email;
+    (select count(*) from given) as total,
+    array(
+        select inserted.email_key
+        from inserted
+        order by inserted.email_key
+    ) as added;

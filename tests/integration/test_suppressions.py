@@ -1,18 +1,30 @@
 """Who must not be written to gets nothing more: suppressions, and unsubscribing by any road."""
 
+import re
 import threading
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
+from email import message_from_bytes
+from email.policy import SMTP
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from hyperdrip import Hyperdrip, erasing, queue, standing, suppressing
+from hyperdrip import (
+    Hyperdrip,
+    erasing,
+    ledger,
+    queue,
+    quota,
+    standing,
+    suppressing,
+    suppressions,
+)
 from hyperdrip.db import connect
 from hyperdrip.errors import InvalidDataError, NotFoundError, SettingsError
-from hyperdrip.models import Claim
+from hyperdrip.models import Claim, Mail, Suppressed
 from hyperdrip.suppression_files import read_addresses
 from hyperdrip.unsubscribing import sign
 from tests.factories import (
@@ -23,7 +35,9 @@ from tests.factories import (
     assert_audit_ok,
     count_states,
     drain,
+    make_settings,
     make_worker,
+    wait_until,
 )
 
 Open = Callable[..., Hyperdrip]
@@ -255,6 +269,30 @@ def test_keys_are_rotated_and_one_that_is_taken_out_ends_its_tokens(
         drip().unsubscribe(old_token)
 
 
+def test_the_link_in_a_mail_unsubscribes_whoever_got_it(
+    conn: psycopg.Connection, dsn: str, drip: Open
+) -> None:
+    _, second = add_leads(conn, 2, messages=2).lead_ids
+    one = drip(
+        SECRET_KEY=f"{KEY},{OLD}",
+        MAIL_FROM="Ada <ada@example.com>",
+        POSTAL_ADDRESS="1 Road",
+        PUBLIC_URL="https://u.example.com",
+    )
+    kit, mails = one.make_kit(), dict[int, Mail]()
+
+    def write(claim: Claim) -> None:
+        mails[claim.lead_id] = kit.compose(claim)
+
+    drain(dsn, AnsweringSender(before=write))
+    parsed = message_from_bytes(mails[second].data, policy=SMTP)
+    link = re.search("<https://u.example.com/unsubscribe/(.*)>", parsed["List-Unsubscribe"])
+    assert link
+    assert one.unsubscribe(link[1]).lead_id == second
+    assert status_of(conn, second) == ("STOPPED", "unsubscribed (message 1)")
+    assert count_states(conn) == {"sent": 2, "planned": 1, "cancelled": 1}
+
+
 def test_a_token_of_a_lead_that_never_was_is_refused(drip: Open) -> None:
     with pytest.raises(InvalidDataError, match="of nobody"):
         drip(SECRET_KEY=KEY).unsubscribe(sign(KEY, "lead_999-1-1"))
@@ -322,6 +360,94 @@ def test_one_that_is_committed_after_the_read_and_before_the_claim_wins(
         while worker.step():
             pass
     assert [claim.lead_id for claim in sender.handed_over] == [second]
+    assert_audit_ok(conn)
+
+
+def somebody_waits(conn: psycopg.Connection) -> bool:
+    """Does somebody wait for a row that somebody else has locked?"""
+    row = conn.execute(
+        "select count(*) > 0 from pg_stat_activity"
+        " where datname = current_database() and wait_event_type = 'Lock'"
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_a_claim_that_waits_for_a_suppression_goes_by_how_it_ends(
+    conn: psycopg.Connection, dsn: str, drip: Open, end: str
+) -> None:
+    first, second = add_leads(conn, 2, messages=1).lead_ids
+    email = drip().require_lead(str(first)).email
+    with psycopg.connect(dsn) as other:
+        # All of it is done, down to the day's quota, and not yet committed.
+        one = Hyperdrip(conn=other, settings=make_settings(dsn))
+        one.clock = SetClock()
+        assert one.suppress([email]).stopped == (first,)
+        sender = AnsweringSender()
+        thread = threading.Thread(target=lambda: drain(dsn, sender), daemon=True)
+        thread.start()
+        wait_until(lambda: somebody_waits(conn))
+        assert sender.handed_over == []
+        getattr(other, end)()
+        thread.join()
+    expected = {second} if end == "commit" else {first, second}
+    assert {claim.lead_id for claim in sender.handed_over} == expected
+    assert_audit_ok(conn)
+
+
+def test_a_suppression_waits_for_a_claim_that_locked_its_message_and_stops_what_follows(
+    conn: psycopg.Connection,
+    dsn: str,
+    drip: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    no_deadlock: Watch,
+) -> None:
+    (lead_id,) = add_leads(conn, 1, messages=2).lead_ids
+    email = drip().require_lead(str(lead_id)).email
+    lock_days, done, threads = quota.lock_days, list[Suppressed](), list[threading.Thread]()
+
+    def suppress() -> None:
+        with closing(connect(dsn)) as other:
+            done.append(suppressing.suppress(other, SetClock(), [email], reason="x"))
+
+    def lock_and_let_somebody_wait(*arguments: object) -> object:
+        if not threads:
+            threads.append(threading.Thread(target=suppress))
+            threads[0].start()
+            wait_until(lambda: somebody_waits(conn))
+        return lock_days(*arguments)  # type: ignore[arg-type]
+
+    with no_deadlock(), closing(make_worker(dsn, sender := AnsweringSender())) as worker:
+        worker.begin()
+        monkeypatch.setattr(quota, "lock_days", lock_and_let_somebody_wait)
+        worker.step()
+        monkeypatch.undo()
+        threads[0].join()
+        while worker.step():
+            pass
+    assert [claim.number for claim in sender.handed_over] == [1]
+    assert (done[0].stopped, done[0].cancelled) == ((lead_id,), 1)
+    assert count_states(conn) == {"sent": 1, "cancelled": 1}
+    assert_audit_ok(conn)
+
+
+def test_one_that_is_committed_when_the_claim_has_all_its_locks_still_wins(
+    conn: psycopg.Connection, dsn: str, drip: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = add_leads(conn, 2, messages=1).lead_ids
+    email = drip().require_lead(str(first)).email
+    claim_wave = ledger.claim_wave
+
+    def claim_at_last(*arguments: object, **options: object) -> object:
+        # As a claim that has no message of the lead locked would see it done: the address alone.
+        with closing(connect(dsn)) as other:
+            suppressions.insert(other, [email], reason="x", now=SetClock().now)
+        return claim_wave(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ledger, "claim_wave", claim_at_last)
+    drain(dsn, sender := AnsweringSender())
+    assert [claim.lead_id for claim in sender.handed_over] == [second]
+    assert status_of(conn, first) == ("STOPPED", "suppressed")
     assert_audit_ok(conn)
 
 
