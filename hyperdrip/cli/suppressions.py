@@ -79,6 +79,7 @@ def remove_address(
         print_json({"removed": address, "reasons": reasons})
     else:
         print_line(f"{address} is not suppressed any more (it was: {', '.join(reasons)})")
+        sys.stdout.flush()
         run.note("This resumes nobody; to begin again with its lead: hyperdrip leads enroll LEAD")
 
 
@@ -139,6 +140,7 @@ def import_addresses(
         run.note(note)
     rejected = len(addresses.faults)
     _print(done, read=addresses.read, rejected=rejected, dry_run=dry_run, json=json)
+    sys.stdout.flush()
     for fault in addresses.faults[:SHOWN]:
         print(fault, file=sys.stderr)
     if rejected:

@@ -57,7 +57,7 @@ def test_every_command_of_the_readme_exists(tmp_path: Path) -> None:
     named = set(
         re.findall(r"^\| `hyperdrip ([a-z-]+(?: [a-z]+)?)", README.read_text(), re.MULTILINE)
     )
-    groups = {"campaigns", "leads", "messages", "queues", "quota", "db"}
+    groups = {"campaigns", "leads", "messages", "queues", "quota", "suppressions", "db"}
     assert len(named) > 15
     for words in named:
         path = words.split() if words.split()[0] in groups else words.split()[:1]

@@ -148,6 +148,13 @@ fields_of_leads = st.fixed_dictionaries(
 @example(name="Ada\r\nBcc: eve@example.com", address="a@example.com", notes=None, fields={})
 @example(name="=?utf-8?q?=0D=0ABcc:_eve?=", address="a@example.com", notes=None, fields={})
 @example(name="Ada", address="a@example.com", notes="\r\n--=_{}--\r\n", fields={})
+@example(name="{{ 7*7 }}", address="a@example.com", notes="{% for x in y %}", fields={"tag": "{%"})
+@example(name="\u202e\u0645\u0631\u062d\u0628", address="a@example.com", notes="\u202b", fields={})
+@example(
+    name="\U0001f469\u200d\U0001f467", address="a@example.com", notes="🦊", fields={"tag": "🦊"}
+)
+@example(name="Ada", address='"ada \\"b@c\\", "@example.com', notes=None, fields={})
+@example(name="Ada", address="a@example.com", notes="n" * 2_000_000, fields={})
 @example(name="Ada", address="a@example.com", notes=None, fields={"list": ["a\r\n.\r\nb", "\0"]})
 def test_whatever_a_lead_holds_a_message_says_just_that_or_is_refused_in_a_line(
     name: str, address: str, notes: str | None, fields: dict[str, Any]
