@@ -178,7 +178,7 @@ def test_a_worker_that_comes_back_to_a_copy_writes_nothing_there(
         return Sent()
 
     sender = AnsweringSender(lose)
-    monkeypatch.setattr("hyperdrip.client.running.open_sender", lambda _: sender)
+    monkeypatch.setattr("hyperdrip.client.running.open_sender", lambda *_: sender)
     settings = make_settings(dsn, HYPERDRIP_NOW="2024-01-15T09:00:00Z")
     with (
         Hyperdrip(dsn, settings) as drip,

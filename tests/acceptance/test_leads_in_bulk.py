@@ -83,7 +83,7 @@ def test_a_command_says_what_it_did_and_what_it_left(
         "firstDay": "2024-01-15",
         "lastDay": "2024-01-15",
         "planned": [{"day": "2024-01-15", "messages": 1}],
-        "leftOut": [{"lead": "lead_3", "reason": "is STOPPED: unsubscribed"}],
+        "leftOut": [{"lead": "lead_3", "reason": "is suppressed: unsubscribed"}],
         "refused": [],
     }
     moved = typed.run("leads", "move", "lead_2", "--by", "3")
