@@ -37,7 +37,9 @@ def check_new_lead(
 
 
 def check_reason(reason: str) -> str:
-    """Why somebody pauses or stops a lead. Raises: InvalidDataError for more than a line."""
+    """Why somebody pauses, stops or suppresses. Raises: InvalidDataError for more than a line."""
+    if not reason.strip():
+        raise InvalidDataError("reason is empty; say why, or leave it out")
     return _one_line("reason", reason, LONGEST_REASON)
 
 

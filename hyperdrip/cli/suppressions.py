@@ -142,7 +142,7 @@ def import_addresses(
     _print(done, read=addresses.read, rejected=rejected, dry_run=dry_run, json=json)
     sys.stdout.flush()
     for fault in addresses.faults[:SHOWN]:
-        print(fault, file=sys.stderr)
+        run.note(fault)
     if rejected:
         more = f" (the first {SHOWN} are named)" if rejected > SHOWN else ""
         raise InvalidDataError(

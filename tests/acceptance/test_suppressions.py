@@ -149,12 +149,10 @@ def test_a_list_that_comes_in_while_4_workers_send_wins_from_its_commit_on(
         commands.within.run("pause")
         workers = [
             stack.enter_context(
-                commands.start(
-                    *("worker", "--poll-interval", "20"),
-                    *("--message-delay", "0" if number % 2 else "1"),
-                )
+                # One by one: slow enough for lists to come in between.
+                commands.start("worker", "--poll-interval", "20", "--message-delay", "1")
             )
-            for number in range(4)
+            for _ in range(4)
         ]
         wait_until(lambda: commands.within.json("db", "status")["liveWorkers"] == 4, "all 4 live")
         commands.within.run("resume")

@@ -25,6 +25,7 @@ from hyperdrip import (
 from hyperdrip.db import connect
 from hyperdrip.errors import InvalidDataError, NotFoundError, SettingsError
 from hyperdrip.models import Claim, Mail, Suppressed
+from hyperdrip.senders import Failed, Outcome, Retry, Sent, Unknown
 from hyperdrip.suppression_files import read_addresses
 from hyperdrip.unsubscribing import sign
 from tests.factories import (
@@ -497,8 +498,17 @@ def test_a_race_with_the_claim_is_won_by_whoever_commits_first(
     assert_audit_ok(conn)
 
 
+@pytest.mark.parametrize(
+    ("answer", "states"),
+    [
+        (Sent(), {"sent": 1, "cancelled": 1}),
+        (Retry("busy"), {"cancelled": 2}),
+        (Failed("no such user"), {"failed": 1, "cancelled": 1}),
+        (Unknown("cut"), {"unknown": 1, "cancelled": 1}),
+    ],
+)
 def test_a_message_that_is_being_sent_is_not_touched_and_what_follows_is(
-    conn: psycopg.Connection, dsn: str
+    conn: psycopg.Connection, dsn: str, answer: Outcome, states: dict[str, int]
 ) -> None:
     (lead_id,) = add_leads(conn, 1, messages=2).lead_ids
     clock = SetClock()
@@ -508,8 +518,9 @@ def test_a_message_that_is_being_sent_is_not_touched_and_what_follows_is(
             done = suppressing.unsubscribe(other, clock, (lead_id, 1, 1))
             assert done.cancelled == 1
 
-    drain(dsn, AnsweringSender(before=leave), clock=clock)
-    assert count_states(conn) == {"sent": 1, "cancelled": 1}
+    drain(dsn, AnsweringSender(lambda _: answer, before=leave), clock=clock)
+    assert count_states(conn) == states
+    assert reserved(conn) == 0
     assert status_of(conn, lead_id) == ("STOPPED", "unsubscribed (message 1)")
     assert_audit_ok(conn)
 
