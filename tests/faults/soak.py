@@ -84,6 +84,7 @@ class Soak:
     broken: list[str] = field(default_factory=list)
     days: int = 0
     deadlocks: int = 0
+    told: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.plan.seed)
@@ -237,8 +238,14 @@ class Soak:
         """SIGTERM: nothing may be unknown."""
         worker = self.chance.choice(self.workers)
         hit = self.in_flight(worker.pid)
-        worker.signal(signal.SIGTERM)
+        self.tell_to_end(worker)
         self.note("SIGTERM", hit, worker)
+
+    def tell_to_end(self, worker: Worker) -> None:
+        """SIGTERM, once: a second one ends a worker at once, like a kill."""
+        if worker.pid not in self.told:
+            self.told.add(worker.pid)
+            worker.signal(signal.SIGTERM)
 
     def stop(self) -> None:
         worker = self.chance.choice(self.workers)
@@ -320,7 +327,7 @@ class Soak:
         self._follow()
         for place, worker in enumerate(self.workers):
             if not place % 2:  # its address names a server that is gone for good
-                worker.signal(signal.SIGTERM)
+                self.tell_to_end(worker)
 
     def _follow(self) -> None:
         name = f"c{time.monotonic_ns()}"
@@ -375,7 +382,7 @@ class Soak:
     def _end_workers(self) -> None:
         for worker in self.workers:
             worker.signal(signal.SIGCONT)
-            worker.signal(signal.SIGTERM)
+            self.tell_to_end(worker)
         for worker in self.workers:
             worker.process.join(60)
             worker.signal(signal.SIGKILL)

@@ -8,10 +8,10 @@ from tests.faults.soak import Plan, soak
 
 SHORT = Plan(
     seconds=60.0,
-    days=2,
+    days=3,
     workers=4,
     planners=1,
-    vt_seconds=5,
+    vt_seconds=3,
     day_seconds=3.0,
     daily_max=400,
     leads=200,
