@@ -6,6 +6,7 @@ wave k and claiming wave k+1 share a transaction.
 Lock order: leads by id, messages, envelopes, quota.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -122,19 +123,25 @@ def extend(
 
 
 def show_held(
-    conn: psycopg.Connection, environment: str, held: Sequence[Pointer], *, day: date
+    conn: psycopg.Connection,
+    environment: str,
+    held: Sequence[Pointer],
+    *,
+    day: date,
+    lease_ends: float,
 ) -> tuple[Pointer, ...]:
     """Show envelopes again that were read while somebody else had locked their messages.
 
     Returns those that are locked still. The others are visible at once if they can be claimed; what
-    is being sent, or was settled, is left as it is.
+    is being sent, or was settled, is left as it is. `lease_ends` (monotonic): until when nobody
+    else can have read them; after that they are none of ours, and visible by themselves.
     """
     with conn.transaction():
         left_out = ledger.lock_wave(conn, held, day=day)
         others = [envelope_id for _, envelope_id in (*left_out.expired, *left_out.held)]
         unclaimable = {*left_out.orphans, *others}
         shown = [envelope_id for _, envelope_id in held if envelope_id not in unclaimable]
-        if shown:
+        if shown and time.monotonic() < lease_ends:
             queue.set_visible(conn, queue.name_of(environment, day), shown, in_seconds=0)
     return left_out.held
 
@@ -147,19 +154,22 @@ def settle_expired(
     day: date,
     on_unknown: str,
     max_attempts: int,
-    are_read: bool,
+    lease_ends: float | None,
 ) -> Settled:
     """Settle messages whose lease ran out while they were being sent: unknown, or sent again.
 
-    `are_read`: the caller has just read their envelopes, so their lease is over; otherwise those
-    that are still hidden are left alone.
+    `lease_ends` (monotonic): the caller has read their envelopes, so the lease of whoever sends
+    them was over, and until then nobody else can have claimed them; later nothing is done. None: it
+    has not read them, and those that are hidden are left alone.
     """
     if not expired:
         return Settled()
     with conn.transaction():
         leads.lock_finishing(conn, {key[0] for key, _ in expired})
         items = ledger.lock_expired(conn, expired, day=day)
-        if not are_read:
+        if lease_ends is not None and time.monotonic() >= lease_ends:
+            return Settled()
+        if lease_ends is None:
             name = queue.name_of(environment, day)
             visible = queue.list_visible(conn, name, [item.envelope_id for item in items])
             items = [item for item in items if item.envelope_id in visible]

@@ -152,19 +152,21 @@ class Dispatcher:
         return not self._is_paused
 
     def _extend(self, conn: psycopg.Connection, wave: Wave) -> None:
-        """Hide what has no outcome yet for longer. If that fails, the lease just ends earlier."""
-        waiting = [claim for claim in wave.claims if key_of(claim) not in wave.outcomes]
-        if not waiting:
-            return
+        """Hide the whole wave for longer. If that fails, the lease just ends earlier.
+
+        Also what has an outcome: until the wave is finished, others would take it for a lost one.
+        """
         started = time.monotonic()
         try:
             ours = delivery.extend(
-                conn, self.instance.environment, waiting, vt_seconds=self.vt_seconds
+                conn, self.instance.environment, wave.claims, vt_seconds=self.vt_seconds
             )
         except SERVER_LOST as error:
-            log.warning("The lease of %d messages could not be extended: %s", len(waiting), error)
+            log.warning(
+                "The lease of %d messages could not be extended: %s", len(wave.claims), error
+            )
             return
-        if ours == len(waiting):
+        if ours == len(wave.claims):
             wave.lease_ends = started + self.vt_seconds
 
     def _settle(self, wave: Wave) -> Batch:

@@ -93,7 +93,7 @@ def settle_lost(conn: psycopg.Connection, environment: str, day: date, policy: P
         day=day,
         on_unknown=policy.on_unknown,
         max_attempts=policy.max_attempts,
-        are_read=False,
+        lease_ends=None,
     )
 
 

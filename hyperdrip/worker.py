@@ -107,7 +107,9 @@ class Worker:
         self._claimed = Claimed()
         self._asked: tuple[frozenset[int], date, float] | None = None
         self._today: date | None = None
-        self._held: tuple[Pointer, ...] = ()
+        # When the lease of what was read last ends, and what of each read was locked by others.
+        self._read_ends = 0.0
+        self._held: list[tuple[float, tuple[Pointer, ...]]] = []
         self._next_claim_at = 0.0
         self._next_heartbeat_at = 0.0
         self._is_gate_known_open = False
@@ -164,7 +166,6 @@ class Worker:
         today = day_of(self._clock.read(self._conn), self._instance.time_zone)
         if today != self._today:
             self._finish_alone()
-            self._held = ()  # a rollover starts from the ledger
             self.roll_over()
         if self._options.message_delay_ms or self._refusals:
             self._finish_alone()  # before a pause
@@ -181,6 +182,8 @@ class Worker:
         result = roll_over(self._conn, self._clock, self._options.policy)
         if result.today != self._today and result.is_clock_back:
             log.warning("The clock stands before a day already opened; nothing is claimed")
+        if result.today != self._today:
+            self._held = []  # a rollover starts from the ledger
         self._today = result.today
         self._is_gate_known_open = False
         self._counts["rolled_over"] += result.late
@@ -229,7 +232,7 @@ class Worker:
             return None
         self._show_held()
         day, vt_seconds = self._open_day(), self._options.vt_seconds
-        lease_ends = time.monotonic() + vt_seconds
+        lease_ends = self._read_ends = time.monotonic() + vt_seconds
         pointers, strangers = queue.read(
             self._conn, self._queue_name(), vt_seconds=vt_seconds, quantity=self._wave_size()
         )
@@ -254,7 +257,8 @@ class Worker:
     def _follow_up(self, claimed: Claimed, day: date) -> None:
         """What a claim brought to light, seen to once the wave is out: it may take a while."""
         self._counts["skipped"] += claimed.orphans
-        self._held += claimed.held
+        if claimed.held:
+            self._held.append((self._read_ends, claimed.held))
         sender_name = self._dispatcher.sender.name
         if claimed.claims and self._instance.last_sender != sender_name:
             instances.set_last_sender(self._conn, sender_name)
@@ -268,7 +272,7 @@ class Worker:
                 day=day,
                 on_unknown=policy.on_unknown,
                 max_attempts=policy.max_attempts,
-                are_read=True,
+                lease_ends=self._read_ends,
             )
             self._note_lost(settled)
         if claimed.blocked:
@@ -276,10 +280,15 @@ class Worker:
 
     def _show_held(self) -> None:
         """Show what somebody else had locked when it was read; a lease would hide it for long."""
-        if self._held:
-            self._held = delivery.show_held(
-                self._conn, self._instance.environment, self._held, day=self._open_day()
-            )
+        environment, day, still_held = self._instance.environment, self._open_day(), []
+        for lease_ends, held in self._held:
+            if time.monotonic() < lease_ends and (
+                left := delivery.show_held(
+                    self._conn, environment, held, day=day, lease_ends=lease_ends
+                )
+            ):
+                still_held.append((lease_ends, left))
+        self._held = still_held
 
     def _stop_suppressed(self, lead_ids: set[int]) -> None:
         """Messages to suppressed addresses would wait for ever: stop their leads."""

@@ -186,6 +186,8 @@ def _instant(drip: "Hyperdrip", text: str) -> datetime:
 
 
 def _read_keys(name: str) -> tuple[MessageKey, ...]:
+    if name == "-" and sys.stdin is None:
+        raise InvalidDataError("standard input is closed; name a file")
     try:
         data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
         lines = [line.strip() for line in data.decode("utf-8-sig").splitlines()]

@@ -27,6 +27,7 @@ locked as materialized (
             message.lead_id = given.lead_id
             and message.run = given.run
             and message.number = given.number
+            and message.envelope_id = given.envelope_id
     order by message.lead_id, message.run, message.number
     for no key update of message skip locked
 )

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -286,7 +287,7 @@ def _settle(conn: psycopg.Connection[Any], key: str) -> None:
         day=MONDAY,
         on_unknown="resend",
         max_attempts=5,
-        are_read=True,
+        lease_ends=time.monotonic() + 60,
     )
 
 

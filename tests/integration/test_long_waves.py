@@ -2,16 +2,28 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import psycopg
 import pytest
 
-from hyperdrip import queue
+from hyperdrip import delivery, queue
 from hyperdrip.dispatch import PAUSE_CHECK_SECONDS
 from hyperdrip.models import Claim
-from hyperdrip.senders import Outcome, Sent
-from tests.factories import add_leads, assert_audit_ok, count_states, drain, wait_until
+from hyperdrip.senders import Outcome, Retry, Sent
+from tests.factories import (
+    MONDAY,
+    AnsweringSender,
+    SetClock,
+    add_leads,
+    assert_audit_ok,
+    count_states,
+    drain,
+    make_worker,
+    show_all,
+    wait_until,
+)
 
 QUEUE = "test-drip-messages-2024-01-15"
 
@@ -91,6 +103,80 @@ def test_a_sender_that_only_waits_keeps_its_lease(dsn: str, conn: psycopg.Connec
     summary = drain(dsn, sender, vt_seconds=1)
     assert (summary.sent, sender.waves) == (3, 1)
     assert_all_sent_once(conn, sender)
+
+
+def test_what_has_its_answer_keeps_its_lease_until_the_wave_is_finished(
+    dsn: str, conn: psycopg.Connection[Any]
+) -> None:
+    add_leads(conn, 3, messages=1)
+
+    def act(claims: Sequence[Claim], may_send: Callable[[Claim], bool]) -> Answers:
+        for claim in claims:
+            assert may_send(claim)
+        yield claims[0], Retry("busy")
+        yield claims[1], Sent()
+        for _ in range(5):  # longer than the lease, all in all
+            pass_by(0.4)
+            yield None
+            assert (queue.seconds_to_next(conn, QUEUE) or 0) > 0
+        yield claims[2], Sent()
+
+    summary = drain(dsn, ActingSender(act), vt_seconds=1)
+    assert (summary.sent, summary.retried, summary.unknown) == (2, 1, 0)
+    assert count_states(conn) == {"sent": 2, "planned": 1}
+    assert_audit_ok(conn)
+
+
+def test_who_has_lost_its_lease_settles_nothing_and_shows_nothing(
+    dsn: str, conn: psycopg.Connection[Any]
+) -> None:
+    add_leads(conn, 1, messages=1)
+    pointers, _ = queue.read(conn, QUEUE, vt_seconds=1, quantity=5)
+    is_over = time.monotonic() - 1.0
+    show_all(conn, QUEUE)
+
+    def meddle(_claim: Claim) -> None:
+        settled = delivery.settle_expired(
+            conn,
+            "test",
+            pointers,
+            day=MONDAY,
+            on_unknown="resend",
+            max_attempts=5,
+            lease_ends=is_over,
+        )
+        assert settled.finished == ()
+
+    sender = AnsweringSender(before=meddle)
+    assert drain(dsn, sender).sent == 1
+    assert len(sender.keys) == 1
+    assert_audit_ok(conn)
+
+    # Read by somebody else since, and not claimed yet.
+    add_leads(conn, 1, messages=1)
+    pointers, _ = queue.read(conn, QUEUE, vt_seconds=30, quantity=5)
+    assert delivery.show_held(conn, "test", pointers, day=MONDAY, lease_ends=is_over) == ()
+    assert (queue.seconds_to_next(conn, QUEUE) or 0) > 0
+
+
+def test_a_second_envelope_of_a_lost_message_settles_it_once(
+    dsn: str, conn: psycopg.Connection[Any]
+) -> None:
+    add_leads(conn, 2, messages=2)
+    with closing(make_worker(dsn)) as worker:
+        worker.begin()
+    pointers, _ = queue.read(conn, QUEUE, vt_seconds=30, quantity=5)
+    request = delivery.Request(pointers, [], MONDAY, "null", 1, 30)
+    delivery.finish_and_claim(conn, SetClock(), "test", batch=delivery.Batch(), request=request)
+    assert count_states(conn) == {"sending": 2, "planned": 2}
+    conn.execute(
+        f'insert into pgmq."q_{QUEUE}" (vt, message, headers)'
+        f' select now(), message, headers from pgmq."q_{QUEUE}" order by msg_id limit 1'
+    )
+    show_all(conn, QUEUE)
+    summary = drain(dsn, on_unknown="hold")
+    assert (summary.sent, summary.unknown) == (0, 2)
+    assert_audit_ok(conn)
 
 
 def test_a_server_lost_while_answers_are_awaited_leaves_nothing_unknown(
