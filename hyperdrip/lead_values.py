@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from hyperdrip.errors import InvalidDataError
-from hyperdrip.models import NewLead
+from hyperdrip.models import MessageKey, NewLead
 
 LONGEST_NAME = 200
 LONGEST_PHONE = 40
@@ -58,6 +58,15 @@ def parse_key(text: str) -> tuple[int | None, str | None]:
         return int(match[1]), None
     # What no address has is not for the database to refuse: it is nobody's.
     return None, key if key.isprintable() else ""
+
+
+_MESSAGE_KEY = re.compile(r"lead_([0-9]{1,18})-([0-9]{1,9})-([0-9]{1,9})")
+
+
+def parse_message_key(text: str) -> MessageKey | None:
+    """Read a message's own word, `lead_5-1-2`: lead, run, number; None when it is none."""
+    match = _MESSAGE_KEY.fullmatch(text)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
 def _one_line(what: str, value: str, longest: int) -> str:

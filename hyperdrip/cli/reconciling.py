@@ -1,6 +1,5 @@
 """reconcile: settling what is unknown."""
 
-import re
 import sys
 from datetime import date, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from hyperdrip.cli.completion import complete_lead
 from hyperdrip.cli.invocation import Invocation, Json, command, parse_number
 from hyperdrip.cli.output import print_json, print_line
 from hyperdrip.errors import InvalidDataError, SettingsError
+from hyperdrip.lead_values import parse_message_key
 from hyperdrip.models import MessageKey
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from hyperdrip.reconciling import Reconciled
 
 Action = Literal["sent", "resend", "cancel"]
-
-KEY = re.compile(r"lead_([0-9]{1,18})-([0-9]{1,9})-([0-9]{1,9})")
 
 
 def register(app: typer.Typer) -> None:
@@ -198,11 +196,11 @@ def _read_keys(name: str) -> tuple[MessageKey, ...]:
     for place, line in enumerate(lines, start=1):
         if not line or line.startswith("#"):
             continue
-        match = KEY.fullmatch(line)
-        if match is None:
+        key = parse_message_key(line)
+        if key is None:
             raise InvalidDataError(
                 f"line {place} of {name} is {line[:40]!r}; write lead_5-1-2 for message 2 of run 1"
                 " of lead_5"
             )
-        keys.append((int(match[1]), int(match[2]), int(match[3])))
+        keys.append(key)
     return tuple(keys)

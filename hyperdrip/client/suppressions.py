@@ -1,15 +1,12 @@
 """Methods of the library door: addresses that must never be written to, and unsubscribing."""
 
-import re
 from collections.abc import Sequence
 
 from hyperdrip import leads, suppressing, suppressions
 from hyperdrip.client.base import Base
 from hyperdrip.errors import InvalidDataError, NotFoundError
-from hyperdrip.lead_values import check_email, check_reason
+from hyperdrip.lead_values import check_email, check_reason, parse_message_key
 from hyperdrip.models import Suppressed, Suppression, Unsubscribed
-
-MESSAGE_KEY = re.compile(r"lead_([0-9]{1,18})-([0-9]{1,9})-([0-9]{1,9})")
 
 
 class SuppressionMethods(Base):
@@ -59,14 +56,13 @@ class SuppressionMethods(Base):
         """
         from hyperdrip.unsubscribing import verify
 
-        found = MESSAGE_KEY.fullmatch(verify(self.settings.secret_key, token.strip()) or "")
-        if found is None:
+        key = parse_message_key(verify(self.settings.secret_key, token.strip()) or "")
+        if key is None:
             raise InvalidDataError(
                 "this is no unsubscribe token that SECRET_KEY has signed; look whether it is whole"
             )
-        lead_id, run, number = map(int, found.groups())
         with self._session() as conn:
-            return suppressing.unsubscribe(conn, self.clock, (lead_id, run, number))
+            return suppressing.unsubscribe(conn, self.clock, key)
 
     def unsubscribe_lead(self, key: str) -> Unsubscribed:
         """The same for a lead that said so in another way. Raises: NotFoundError."""

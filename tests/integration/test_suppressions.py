@@ -15,6 +15,7 @@ import pytest
 from hyperdrip import (
     Hyperdrip,
     erasing,
+    leads,
     ledger,
     queue,
     quota,
@@ -340,7 +341,7 @@ def test_one_that_is_committed_after_the_read_and_before_the_claim_wins(
     conn: psycopg.Connection, dsn: str, monkeypatch: pytest.MonkeyPatch, road: str
 ) -> None:
     first, second = add_leads(conn, 2, messages=1).lead_ids
-    emails = [conn.execute("select email from hyperdrip.lead where id = %s", [first]).fetchone()]
+    email = leads.require_lead(conn, str(first)).email
     read, clock = queue.read, SetClock()
     sender = AnsweringSender()
 
@@ -348,7 +349,7 @@ def test_one_that_is_committed_after_the_read_and_before_the_claim_wins(
         found = read(*arguments, **options)  # type: ignore[arg-type]
         with closing(connect(dsn)) as other:
             if road == "suppress":
-                suppressing.suppress(other, clock, [str(emails[0][0])], reason="x")  # type: ignore[index]
+                suppressing.suppress(other, clock, [email], reason="x")
             else:
                 suppressing.unsubscribe(other, clock, (first, 1, 1))
         return found
