@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -43,4 +44,9 @@ class Clock:
 
 def day_of(instant: datetime, time_zone: str) -> date:
     """The calendar day of an instant in a time zone."""
-    return instant.astimezone(ZoneInfo(time_zone)).date()
+    return _day_of_second(instant.replace(microsecond=0), time_zone)
+
+
+@lru_cache(maxsize=16)  # it is asked before each hand-over
+def _day_of_second(second: datetime, time_zone: str) -> date:
+    return second.astimezone(ZoneInfo(time_zone)).date()

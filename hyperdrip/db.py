@@ -3,8 +3,9 @@
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -67,7 +68,31 @@ def array(values: Iterable[object]) -> str:
 
 def nullable_array(values: Iterable[object | None]) -> str:
     """As `array` for any text, quoted; None becomes null."""
-    return array("null" if value is None else _quoted(str(value)) for value in values)
+    return array(["null" if value is None else _quoted(str(value)) for value in values])
+
+
+def instant_array(values: Iterable[datetime | None]) -> str:
+    """As `array` for instants; None becomes null."""
+    return array(["null" if value is None else value.isoformat() for value in values])
+
+
+def rows_of(kind: type[Row]) -> Callable[[psycopg.Cursor[Any]], Callable[[Sequence[Any]], Row]]:
+    """A row factory as psycopg's `class_row`, without the frozen dataclass's slow `__init__`.
+
+    The columns have to be exactly its fields.
+    """
+
+    def make_maker(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], Row]:
+        names = [column.name for column in cursor.description or ()]
+
+        def make(values: Sequence[Any]) -> Row:
+            item = object.__new__(kind)
+            item.__dict__.update(zip(names, values, strict=True))
+            return item
+
+        return make
+
+    return make_maker
 
 
 def _quoted(text: str) -> str:

@@ -8,7 +8,7 @@ import psycopg
 from psycopg.rows import kwargs_row
 from psycopg.types.json import Jsonb
 
-from hyperdrip.db import array, nullable_array, query
+from hyperdrip.db import array, instant_array, query
 from hyperdrip.errors import NotFoundError
 from hyperdrip.lead_values import parse_key
 from hyperdrip.models import ImportResult, Lead, LeadStatus, NewLead
@@ -271,7 +271,7 @@ def advance(
             "runs": array(run for _, run, _, _, _ in settled),
             "numbers": array(number for _, _, number, _, _ in settled),
             "counted": array(counted for _, _, _, counted, _ in settled),
-            "sent_ats": nullable_array(sent_at for _, _, _, _, sent_at in settled),
+            "sent_ats": instant_array(sent_at for _, _, _, _, sent_at in settled),
         },
     ).fetchall()
 

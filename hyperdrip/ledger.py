@@ -3,12 +3,12 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.rows import class_row, kwargs_row
 
-from hyperdrip.db import array, nullable_array, query
+from hyperdrip.db import array, instant_array, nullable_array, query, rows_of
 from hyperdrip.models import Claim, Message, MessageKey, MessageState, Pointer
 from hyperdrip.planning import Remaining
 from hyperdrip.queue import Address
@@ -40,8 +40,7 @@ class Expired:
     envelope_id: int
 
 
-@dataclass(frozen=True)
-class Finish:
+class Finish(NamedTuple):
     """What becomes of a claimed message. `is_attempt` false: it was never handed over.
 
     `pauses`: its lead is paused with the error as its reason, if it is still ACTIVE.
@@ -224,7 +223,7 @@ def claim_wave(
 
     Their rows and the day's quota row are locked already.
     """
-    with conn.cursor(row_factory=class_row(Claim)) as cursor:
+    with conn.cursor(row_factory=rows_of(Claim)) as cursor:
         return cursor.execute(
             query("claim_wave"),
             {
@@ -242,7 +241,7 @@ def list_claimed(
     conn: psycopg.Connection, lead_ids: Collection[int], *, worker: int
 ) -> list[Claim]:
     """What a worker holds right now of the messages of these leads."""
-    with conn.cursor(row_factory=class_row(Claim)) as cursor:
+    with conn.cursor(row_factory=rows_of(Claim)) as cursor:
         return cursor.execute(
             query("list_claimed"), {"lead_ids": list(lead_ids), "worker": worker}
         ).fetchall()
@@ -283,7 +282,7 @@ def finish_messages(
             **_keys([item.key for item in finishes]),
             "tokens": array(item.token for item in finishes),
             "states": array(item.state.value for item in finishes),
-            "sent_ats": nullable_array(item.sent_at for item in finishes),
+            "sent_ats": instant_array(item.sent_at for item in finishes),
             "errors": nullable_array(item.error for item in finishes),
             "provider_ids": nullable_array(item.provider_id for item in finishes),
             "backoffs": array(item.backoff_seconds for item in finishes),
@@ -360,7 +359,10 @@ def take_back_settled(
 
 
 def lock_lease(conn: psycopg.Connection, claims: Sequence[Claim]) -> list[int]:
-    """Lock the messages of `claims` that still carry our token; returns their envelopes."""
+    """Lock the messages of `claims` that still carry our token; returns their envelopes.
+
+    Waits for nobody: what somebody else has locked is left out.
+    """
     rows = conn.execute(
         query("lock_lease"),
         {

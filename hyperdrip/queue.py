@@ -255,17 +255,9 @@ def send_imported(
 _READ = b"""
 select
     envelope.msg_id,
-    case
-        when envelope.message ->> 'leadId' ~ '^lead_[0-9]{1,18}$'
-            then substr(envelope.message ->> 'leadId', 6)::bigint
-    end as lead_id,
-    case
-        when envelope.headers ->> 'run' ~ '^[0-9]{1,9}$' then (envelope.headers ->> 'run')::integer
-    end as run,
-    case
-        when envelope.message ->> 'messageNumber' ~ '^[0-9]{1,9}$'
-            then (envelope.message ->> 'messageNumber')::integer
-    end as number
+    envelope.message ->> 'leadId' as lead,
+    envelope.headers ->> 'run' as run,
+    envelope.message ->> 'messageNumber' as number
 from pgmq.read(
     queue_name => %(queue)s::text, vt => %(vt)s::integer, qty => %(quantity)s::integer
 ) as envelope
@@ -287,13 +279,26 @@ def read(
         ).fetchall()
     except pg.UndefinedTable:
         return [], []
-    pointers = [
-        ((lead_id, run, number), envelope_id)
-        for envelope_id, lead_id, run, number in rows
-        if lead_id is not None and run is not None and number is not None
-    ]
-    strangers = [envelope_id for envelope_id, *key in rows if None in key]
+    pointers, strangers = list[Pointer](), list[int]()
+    for envelope_id, lead, run, number in rows:
+        try:
+            key = (
+                _whole(lead[5:] if lead[:5] == "lead_" else "", 18),
+                _whole(run, 9),
+                _whole(number, 9),
+            )
+        except (TypeError, ValueError):  # null, or what we would not have written
+            strangers.append(envelope_id)
+        else:
+            pointers.append((key, envelope_id))
     return pointers, strangers
+
+
+def _whole(text: str, most_digits: int) -> int:
+    """Raises: ValueError for what is no whole number of so many digits in ASCII."""
+    if len(text) > most_digits or not (text.isascii() and text.isdigit()):
+        raise ValueError(text)
+    return int(text)
 
 
 def peek(conn: psycopg.Connection, name: str, *, limit: int) -> list[Envelope] | None:

@@ -14,28 +14,55 @@ with gate as (
         and (%(now)s::timestamptz at time zone instance.time_zone)::date = %(day)s
 ),
 
+-- Each message and lead is looked up by its key: `offset 0` and `is not distinct from` keep the planner from joining
+-- with all messages of the day, which it does when it takes the other conditions for more selective than they are.
 chosen as (
     select
         message.lead_id,
         message.run,
         message.number,
+        lead.email,
+        lead.name,
+        lead.fields,
+        lead.message_count,
+        lead.max_messages,
         given.position
     from unnest(
         %(lead_ids)s::bigint[], %(runs)s::integer[], %(numbers)s::integer[], %(envelope_ids)s::bigint[]
     ) with ordinality as given (lead_id, run, number, envelope_id, position)
-    inner join hyperdrip.message as message
-        on
-            given.lead_id = message.lead_id
-            and given.run = message.run
-            and given.number = message.number
-    inner join hyperdrip.lead as lead on message.lead_id = lead.id
+    cross join lateral (
+        select
+            message.lead_id,
+            message.run,
+            message.number,
+            message.campaign,
+            message.campaign_version
+        from hyperdrip.message as message
+        where
+            message.lead_id = given.lead_id
+            and message.run = given.run
+            and message.number = given.number
+            and message.envelope_id = given.envelope_id
+            and message.state = 'planned'
+            and message.day is not distinct from %(day)s::date
+        offset 0
+    ) as message
+    cross join lateral (
+        select
+            lead.email,
+            lead.name,
+            lead.fields,
+            lead.message_count,
+            lead.max_messages
+        from hyperdrip.lead as lead
+        where
+            lead.id = given.lead_id
+            and lead.status = 'ACTIVE'
+            and lead.run = given.run
+        offset 0
+    ) as lead
     where
-        message.state = 'planned'
-        and message.envelope_id = given.envelope_id
-        and message.day = %(day)s
-        and lead.status = 'ACTIVE'
-        and lead.run = message.run
-        and not exists (
+        not exists (
             select 1
             from hyperdrip.campaign
             where
@@ -56,9 +83,9 @@ chosen as (
             select 1
             from hyperdrip.message as lower_one
             where
-                lower_one.lead_id = message.lead_id
-                and lower_one.run = message.run
-                and lower_one.number < message.number
+                lower_one.lead_id = given.lead_id
+                and lower_one.run = given.run
+                and lower_one.number < given.number
                 and lower_one.state in ('planned', 'sending')
         )
     order by given.position
@@ -85,8 +112,10 @@ claimed as (
         and message.number = chosen.number
     returning
         message.lead_id, message.run, message.number, message.envelope_id, message.token,
-        message.attempts, message.day, message.campaign, message.campaign_version, chosen.position,
-        coalesce(message.first_claimed_at, message.claimed_at) as first_claimed_at
+        message.attempts, message.day, message.campaign, message.campaign_version,
+        coalesce(message.first_claimed_at, message.claimed_at) as first_claimed_at,
+        chosen.email, chosen.name, chosen.fields, chosen.message_count, chosen.max_messages,
+        chosen.position
 ),
 
 counted as (
@@ -108,14 +137,13 @@ select
     claimed.token,
     claimed.attempts,
     claimed.day,
-    lead.email,
-    lead.name,
-    lead.fields,
+    claimed.email,
+    claimed.name,
+    claimed.fields,
     claimed.campaign,
     claimed.campaign_version,
-    lead.message_count,
-    lead.max_messages,
+    claimed.message_count,
+    claimed.max_messages,
     claimed.first_claimed_at
 from claimed
-inner join hyperdrip.lead as lead on claimed.lead_id = lead.id
 order by claimed.position;

@@ -1,18 +1,20 @@
 -- Settle messages whose token still matches: those being sent, and unknown ones that turn out to be sent.
 -- One row for each given message that was not simply being sent: lead, run, number, and the state before
 -- (unknown), or null when another token or state stands there and nothing was changed; by lead and number.
-with given as (
+-- Each is looked up by its key, whatever the statistics say of states. Their leads are locked, and with them all
+-- that may change such a message.
+with held as materialized (
     select
         given.lead_id,
         given.run,
         given.number,
-        given.token,
-        given.state,
+        given.state as new_state,
         given.sent_at,
         given.error,
         given.provider_id,
         given.backoff_seconds,
-        given.is_attempt
+        given.is_attempt,
+        message.state as old_state
     from unnest(
         %(lead_ids)s::bigint[], %(runs)s::integer[], %(numbers)s::integer[], %(tokens)s::integer[],
         %(states)s::text[], %(sent_ats)s::timestamptz[], %(errors)s::text[], %(provider_ids)s::text[],
@@ -20,30 +22,17 @@ with given as (
     ) as given (
         lead_id, run, number, token, state, sent_at, error, provider_id, backoff_seconds, is_attempt
     )
-),
-
-held as materialized (
-    select
-        message.lead_id,
-        message.run,
-        message.number,
-        message.state as old_state,
-        given.state as new_state,
-        given.sent_at,
-        given.error,
-        given.provider_id,
-        given.backoff_seconds,
-        given.is_attempt
-    from hyperdrip.message as message
-    inner join given
-        on
+    left join lateral (
+        select message.state
+        from hyperdrip.message as message
+        where
             message.lead_id = given.lead_id
             and message.run = given.run
             and message.number = given.number
             and message.token = given.token
-    where message.state = 'sending' or (message.state = 'unknown' and given.state = 'sent')
-    order by message.lead_id, message.run, message.number
-    for no key update of message
+            and (message.state = 'sending' or (message.state = 'unknown' and given.state = 'sent'))
+        offset 0
+    ) as message on true
 ),
 
 finished as (
@@ -63,18 +52,14 @@ finished as (
         message.lead_id = held.lead_id
         and message.run = held.run
         and message.number = held.number
+        and message.state = held.old_state
 )
 
 select
-    given.lead_id,
-    given.run,
-    given.number,
+    held.lead_id,
+    held.run,
+    held.number,
     held.old_state
-from given
-left join held
-    on
-        given.lead_id = held.lead_id
-        and given.run = held.run
-        and given.number = held.number
-where held.old_state is null or held.old_state <> 'sending'
-order by given.lead_id, given.run, given.number;
+from held
+where held.old_state is distinct from 'sending'
+order by held.lead_id, held.run, held.number;
