@@ -20,14 +20,14 @@ import psycopg
 
 from hyperdrip import delivery, leads, ledger, queue, quota
 from hyperdrip import instance as instances
+from hyperdrip.breaker import Breaker
 from hyperdrip.clock import Clock, day_of
 from hyperdrip.db import SERVER_LOST
 from hyperdrip.delivery import Batch, Claimed, Request, Settled
 from hyperdrip.dispatch import Dispatcher, Wave
 from hyperdrip.domain_limits import DomainLimits
 from hyperdrip.errors import DatabaseUnavailable, SettingsError
-from hyperdrip.models import Instance, MessageState, Pointer, WorkerSummary
-from hyperdrip.retry import refusal_seconds
+from hyperdrip.models import Instance, MessageKey, MessageState, Pointer, WorkerSummary
 from hyperdrip.rollover import Policy, RolledOver, roll_over, settle_lost
 from hyperdrip.senders import Sender
 from hyperdrip.signals import Stop
@@ -42,7 +42,6 @@ FIRST_RECONNECT_SECONDS = 0.1
 LONGEST_RECONNECT_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0
 FRUITLESS_WAITS = 3
-REFUSALS_OF_A_DRAIN = 3
 
 T = TypeVar("T")
 
@@ -110,11 +109,11 @@ class Worker:
         # When the lease of what was read last ends, and what of each read was locked by others.
         self._read_ends = 0.0
         self._held: list[tuple[float, tuple[Pointer, ...]]] = []
+        self._blocked: set[MessageKey] = set()
         self._next_claim_at = 0.0
         self._next_heartbeat_at = 0.0
         self._is_gate_known_open = False
-        self._refusals = 0
-        self._refusal: str | None = None
+        self._breaker = Breaker(sender.name, is_drain=options.is_drain, chance=chance)
 
     def close(self) -> None:
         """Say goodbye, if the database still listens."""
@@ -136,7 +135,7 @@ class Worker:
             try:
                 has_worked = self.step()
                 failing_since = None
-                if self._is_drain_refused():
+                if self._breaker.is_given_up:
                     break
                 if has_worked:
                     fruitless = 0
@@ -167,15 +166,14 @@ class Worker:
         if today != self._today:
             self._finish_alone()
             self.roll_over()
-        if self._options.message_delay_ms or self._refusals:
+        if self._options.message_delay_ms or self._breaker.is_open:
             self._finish_alone()  # before a pause
         wave = self._claim_next()
         if wave is None:
             self._finish_alone()
             return False
         self._send(wave)
-        self._follow_up(self._claimed, wave.day)
-        return True
+        return self._follow_up(self._claimed, wave.day)
 
     def roll_over(self) -> RolledOver:
         """Open today and take care of the open days before it."""
@@ -184,6 +182,7 @@ class Worker:
             log.warning("The clock stands before a day already opened; nothing is claimed")
         if result.today != self._today:
             self._held = []  # a rollover starts from the ledger
+            self._blocked = set()
         self._today = result.today
         self._is_gate_known_open = False
         self._counts["rolled_over"] += result.late
@@ -221,7 +220,7 @@ class Worker:
             waiting=gate.waiting,
             next_attempt_at=next_at,
             quota_reached=gate.room <= 0 and gate.waiting > 0,
-            refusal=self._refusal,
+            refusal=self._breaker.refusal,
         )
 
     # Claiming
@@ -254,8 +253,11 @@ class Worker:
         self._claimed = claimed
         return Wave(claimed.claims, day, lease_ends)
 
-    def _follow_up(self, claimed: Claimed, day: date) -> None:
-        """What a claim brought to light, seen to once the wave is out: it may take a while."""
+    def _follow_up(self, claimed: Claimed, day: date) -> bool:
+        """What a claim brought to light, seen to once the wave is out: it may take a while.
+
+        Returns whether anything came of it: nothing came of messages that are blocked once more.
+        """
         self._counts["skipped"] += claimed.orphans
         if claimed.held:
             self._held.append((self._read_ends, claimed.held))
@@ -277,6 +279,16 @@ class Worker:
             self._note_lost(settled)
         if claimed.blocked:
             self._stop_suppressed({lead_id for lead_id, _, _ in claimed.blocked})
+        is_only_blocked = not (
+            claimed.claims
+            or claimed.expired
+            or claimed.held
+            or claimed.orphans
+            or claimed.is_gate_closed
+        )
+        is_old = is_only_blocked and self._blocked.issuperset(claimed.blocked)
+        self._blocked.update(claimed.blocked)
+        return not is_old
 
     def _show_held(self) -> None:
         """Show what somebody else had locked when it was read; a lease would hide it for long."""
@@ -324,31 +336,8 @@ class Worker:
         """Hand a wave over; what came of it waits for the next finish."""
         if wave.claims:
             self._unfinished = self._dispatcher.send(self._conn, wave)
-            self._next_claim_at = time.monotonic() + self._options.message_delay_ms / 1000
-            self._note_refusal(wave)
-
-    def _note_refusal(self, wave: Wave) -> None:
-        """Put off the next claim when the sender takes nothing, longer each time."""
-        name = self._dispatcher.sender.name
-        self._refusal = wave.refusal
-        if wave.is_answered and self._refusals:
-            self._refusals = 0
-            if wave.refusal is None:
-                log.info("The sender %s takes messages again", name)
-        if wave.refusal is None:
-            return
-        self._refusals += 1
-        if self._is_drain_refused():
-            return
-        seconds = refusal_seconds(self._refusals, chance=self._chance())
-        self._next_claim_at = max(self._next_claim_at, time.monotonic() + seconds)
-        log.warning(
-            "The sender %s takes nothing now: %s; next try in %.0f s", name, wave.refusal, seconds
-        )
-
-    def _is_drain_refused(self) -> bool:
-        """Has a sender refused so often that a worker that is to end gives up?"""
-        return self._options.is_drain and self._refusals >= REFUSALS_OF_A_DRAIN
+            pause = max(self._options.message_delay_ms / 1000, self._breaker.note(wave))
+            self._next_claim_at = time.monotonic() + pause
 
     # Finishing
 

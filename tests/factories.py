@@ -100,6 +100,8 @@ class AnsweringSender:
         self, claims: Sequence[Claim], may_send: Callable[[Claim], bool]
     ) -> Iterator[tuple[Claim, Outcome]]:
         self.waves.append(len(claims))
+        if len(self.waves) > MOST_STEPS:
+            raise HookFailed("the worker never stops asking")
         for claim in claims:
             self._asserting(self.before, claim)
             if not may_send(claim):

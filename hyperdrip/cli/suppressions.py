@@ -127,7 +127,7 @@ def import_addresses(
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Suppress all addresses of a file at once.
+    """Suppress all addresses of a file.
 
     Lines without an address are named and left out (exit 5); all others are suppressed.
     """

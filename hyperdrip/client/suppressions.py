@@ -1,12 +1,15 @@
 """Methods of the library door: addresses that must never be written to, and unsubscribing."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 from hyperdrip import leads, suppressing, suppressions
 from hyperdrip.client.base import Base
 from hyperdrip.errors import InvalidDataError, NotFoundError
 from hyperdrip.lead_values import check_email, check_reason, parse_message_key
 from hyperdrip.models import Suppressed, Suppression, Unsubscribed
+
+BATCH = 5_000
 
 
 class SuppressionMethods(Base):
@@ -17,14 +20,25 @@ class SuppressionMethods(Base):
     ) -> Suppressed:
         """Suppress addresses, and stop leads that have them: what was planned is cancelled.
 
+        In transactions of 5,000 addresses, so that a long list keeps nobody else from planning for
+        long; what breaks off may be done again.
         Raises: InvalidDataError for what is no address; then none is suppressed.
         """
-        checked = [check_email(email) for email in emails]
+        checked = sorted({check_email(email) for email in emails}, key=str.lower)
         why = check_reason(reason)
+        parts: list[Suppressed] = []
         with self._session() as conn:
-            return suppressing.suppress(
-                conn, self.clock, checked, reason=why, is_dry_run=is_dry_run
-            )
+            for begin in range(0, len(checked), BATCH):
+                batch = checked[begin : begin + BATCH]
+                parts.append(
+                    suppressing.suppress(conn, self.clock, batch, reason=why, is_dry_run=is_dry_run)
+                )
+        return Suppressed(
+            added=tuple(chain.from_iterable(part.added for part in parts)),
+            known=sum(part.known for part in parts),
+            stopped=tuple(sorted(chain.from_iterable(part.stopped for part in parts))),
+            cancelled=sum(part.cancelled for part in parts),
+        )
 
     def remove_suppression(self, email: str) -> list[str]:
         """Suppress an address no more, also one that was erased; returns why it was suppressed.

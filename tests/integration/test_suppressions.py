@@ -8,6 +8,7 @@ from datetime import timedelta
 from email import message_from_bytes
 from email.policy import SMTP
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -95,6 +96,30 @@ def test_a_dry_run_says_the_same_and_writes_nothing(conn: psycopg.Connection, dr
     assert (done.added, done.stopped, done.cancelled) == ((email,), (lead_id,), 3)
     assert suppressed(conn) == {}
     assert count_states(conn) == {"planned": 3}
+
+
+@pytest.mark.parametrize("is_dry_run", [False, True])
+def test_a_long_list_leaves_room_for_others_and_comes_to_the_same(
+    conn: psycopg.Connection, drip: Open, monkeypatch: pytest.MonkeyPatch, is_dry_run: bool
+) -> None:
+    monkeypatch.setattr("hyperdrip.client.suppressions.BATCH", 2)
+    *ids, other = add_leads(conn, 6, messages=2).lead_ids
+    emails = [drip().require_lead(str(lead_id)).email for lead_id in ids]
+    between: list[int] = []
+    suppress = suppressing.suppress
+
+    def plan_in_between(*arguments: Any, **options: Any) -> Suppressed:
+        standing.pause_leads(conn, SetClock(), [other], reason=None)
+        between.append(len(suppressed(conn)))
+        return suppress(*arguments, **options)
+
+    monkeypatch.setattr(suppressing, "suppress", plan_in_between)
+    done = drip().suppress(emails, is_dry_run=is_dry_run)
+    assert (done.stopped, done.cancelled, sorted(done.added)) == (tuple(ids), 10, sorted(emails))
+    assert done.known == 0
+    assert between == ([0, 0, 0] if is_dry_run else [0, 2, 4])
+    assert len(suppressed(conn)) == (0 if is_dry_run else 5)
+    assert_audit_ok(conn)
 
 
 @pytest.mark.parametrize(

@@ -305,6 +305,22 @@ def test_only_active_leads_are_written_to_whoever_changed_the_status(
     assert [claim.lead_id for claim in sender.handed_over] == [active]
 
 
+def test_messages_that_stay_blocked_keep_no_drain_from_ending(
+    conn: psycopg.Connection, dsn: str
+) -> None:
+    *silenced, active = add_leads(conn, 5, messages=1).lead_ids
+    conn.execute("update hyperdrip.lead set status = 'PAUSED' where id = any(%s)", [silenced])
+    sender = AnsweringSender(wave_size=1)
+    with closing(make_worker(dsn, sender)) as worker:
+        # Each is looked at once, and what stands behind them is sent.
+        assert [worker.step() for _ in range(6)] == [True] * 5 + [False]
+        for _ in range(2):
+            show_all(conn, QUEUE)
+            assert not worker.step()
+        assert worker.summary().waiting == 4
+    assert [claim.lead_id for claim in sender.handed_over] == [active]
+
+
 def test_a_suppressed_address_is_not_written_to_and_its_lead_stops(
     conn: psycopg.Connection, dsn: str
 ) -> None:
