@@ -5,6 +5,7 @@ takes most of the time of sending. The same message is the same bytes whenever i
 """
 
 import hashlib
+import re
 from binascii import b2a_base64, b2a_qp
 from dataclasses import dataclass
 from datetime import datetime
@@ -92,11 +93,11 @@ def _postal_address(address: str) -> str:
 
 def _https(public_url: str) -> str:
     if public_url and not (
-        public_url.startswith("https://")
+        re.match(r"https://[^/?#]", public_url)
         and public_url.isascii()
         and public_url.isprintable()
         and len(public_url) <= 500
-        and not set(public_url) & set(' <>"\\,')
+        and not set(public_url) & set(' <>"\\,?#')  # the token is put at its end
     ):
         raise SettingsError(
             f"PUBLIC_URL={public_url[:80]!r} is no address such as https://mail.example.com;"

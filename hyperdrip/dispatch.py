@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, assert_never
@@ -75,6 +76,7 @@ class Dispatcher:
     vt_seconds: int
     log_addresses: bool = True
     domain_limits: DomainLimits = field(default_factory=DomainLimits)
+    beat: Callable[[], None] = lambda: None
     _paused_at: float = 0.0
     _is_paused: bool = False
 
@@ -107,6 +109,8 @@ class Dispatcher:
                         wave.refusal = wave.refusal or _storable(outcome.reason) or "no reason"
                 elif self.stop.is_set() and wave.handed_over.keys() <= wave.outcomes.keys():
                     break  # nothing is in flight, and nothing more goes out
+                with suppress(*SERVER_LOST):  # whoever reads next finds out
+                    self.beat()
                 if time.monotonic() - extended_at > self.vt_seconds / 3:
                     extended_at = time.monotonic()
                     self._extend(conn, wave)
@@ -220,8 +224,10 @@ class Dispatcher:
             case Unwritten(reason):
                 again = MessageState.PLANNED
                 return _finish(claim, again, error=reason, is_attempt=False, pauses=True), False
-            case Refused():
-                return _finish(claim, MessageState.PLANNED, is_attempt=False), False
+            case Refused(_, seconds):
+                wait = math.ceil(min(max(0.0, seconds), LONGEST_LATER_SECONDS))
+                again = MessageState.PLANNED
+                return _finish(claim, again, is_attempt=False, backoff_seconds=wait), False
             case Later(_, seconds):
                 wait = math.ceil(min(max(1.0, seconds), LONGEST_LATER_SECONDS))
                 again = MessageState.PLANNED

@@ -81,7 +81,7 @@ def check_address(what: str, address: str) -> str:
     import idna
 
     try:
-        return f"{local}@{idna.encode(domain, uts46=True).decode()}"
+        return f"{local}@{idna.encode(domain, uts46=True).decode().rstrip('.')}"
     except idna.IDNAError:
         raise InvalidDataError(
             f"{what} {address[:SHOWN]!r} has a domain that cannot exist"

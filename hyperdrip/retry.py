@@ -1,6 +1,6 @@
 """PURE: what comes next after an attempt that did not end in a plain success."""
 
-FIRST_BACKOFF_SECONDS = 30
+FIRST_BACKOFF_SECONDS = 60
 LONGEST_BACKOFF_SECONDS = 3600
 LONGEST_REFUSAL_SECONDS = 60.0
 
@@ -9,11 +9,11 @@ IDEMPOTENT_SENDERS = frozenset({"console", "null", "webhook"})
 
 
 def backoff_seconds(attempts: int, *, chance: float) -> int:
-    """Seconds to wait after `attempts` tries: doubling from 30 s to an hour, 20 % either way.
+    """Seconds to wait after `attempts` tries: four times as long each, from 1 min to 1 h, +-20 %.
 
     `chance` is a random number from 0 to 1.
     """
-    plain: int = min(FIRST_BACKOFF_SECONDS * 2 ** min(attempts - 1, 20), LONGEST_BACKOFF_SECONDS)
+    plain: int = min(FIRST_BACKOFF_SECONDS * 4 ** min(attempts - 1, 20), LONGEST_BACKOFF_SECONDS)
     return max(1, round(plain * (0.8 + 0.4 * chance)))
 
 

@@ -258,5 +258,8 @@ def _render(template: Template, values: Mapping[str, Any]) -> str:
         ) from None
     except TemplateError as error:
         raise RenderError(str(error)) from None
-    except (TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
+    except (
+        TypeError, ValueError, ArithmeticError, LookupError, RecursionError, AssertionError,
+        AttributeError, MemoryError,
+    ) as error:  # fmt: skip
         raise RenderError(f"a value does not fit what is done with it: {error}") from None

@@ -57,10 +57,12 @@ class Unwritten:
 class Refused:
     """The other side takes no mail at all now: the message goes back as if it was never claimed.
 
-    The worker waits before it claims again, longer each time, and says so.
+    The worker waits before it claims again, longer each time, and says so. `seconds`: this message
+    stays behind the others for so long, so that the next try is not made with it again.
     """
 
     reason: str
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

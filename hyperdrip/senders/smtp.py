@@ -11,7 +11,7 @@ from ssl import SSLContext
 
 import psycopg
 
-from hyperdrip.errors import DatabaseError, RenderError, SettingsError
+from hyperdrip.errors import HyperdripError, RenderError, SettingsError
 from hyperdrip.models import Claim, Mail
 from hyperdrip.senders import Outcome, Refused, Retry, Unknown, Unwritten
 from hyperdrip.senders.kit import Kit, require_mail_settings
@@ -48,6 +48,7 @@ class _Line:
     timeouts: Timeouts
     tasks: SimpleQueue[Task | None] = field(default_factory=SimpleQueue)
     session: Session | None = None
+    is_behind: bool = False  # at a message of a wave that nobody iterates any more
     thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -58,7 +59,8 @@ class _Line:
     def is_ready(self) -> bool:
         """May a message be handed over without asking the line first? Only while it is idle."""
         session = self.session
-        return session is not None and session.is_fresh() and not session.is_spent()
+        is_fresh = session is not None and session.is_fresh() and not session.is_spent()
+        return is_fresh and not self.is_behind
 
     def _run(self) -> None:
         while True:
@@ -87,6 +89,7 @@ class _Line:
 
     def _make_ready(self) -> str | None:
         """Have a session that lives; None, or why there is none."""
+        self.is_behind = False
         if self.session is not None and self.session.is_spent():
             self._hang_up()
         if self.session is not None and not self.session.is_fresh():
@@ -109,6 +112,8 @@ class _Line:
         refusal = self._make_ready()
         if refusal is not None:
             return Verdict(Refused(refusal))
+        if time.monotonic() - started > self.timeouts.second_try:
+            return verdict
         return self._try(mail)
 
     def _try(self, mail: Mail) -> Verdict:
@@ -185,6 +190,8 @@ class SmtpSender:
             yield from self._send(wave, may_send)
         finally:
             # A line takes its tasks one by one: what it is still at comes before the next wave's.
+            for line in wave.sending:
+                line.is_behind = True
             self._idle += [*wave.opening, *wave.sending, *wave.ready]
 
     def _send(
@@ -202,7 +209,8 @@ class SmtpSender:
                 except RenderError as error:
                     yield claim, Unwritten(str(error))
                     continue
-                except (DatabaseError, psycopg.Error) as error:
+                except (HyperdripError, psycopg.Error) as error:
+                    # Not passed on: what is in flight still gets its answer.
                     reason = f"its campaign cannot be read: {str(error).splitlines()[0]}"
                     wave.refusal, wave.is_refused = reason, True
                     yield claim, Refused(reason)

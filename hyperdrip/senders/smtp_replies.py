@@ -103,22 +103,32 @@ DEAD_ADDRESS = {
 # A command was out of turn or not understood: the session is in doubt.
 _OUT_OF_STEP = frozenset({500, 502, 503, 504})
 _AUTHENTICATE = frozenset({530, 534, 535, 538})
-_ABOUT_US = re.compile(r"\brelay|authenticat", re.IGNORECASE)
+# About the sender, whatever phase they come in: its address, its domain, what it may send a day.
+_ABOUT_SENDER = frozenset({(5, 1, 7), (5, 1, 8), (5, 1, 90), (5, 4, 5)})
+_ABOUT_US = re.compile(
+    r"\brelay(?! recipient)|authenticat|rcpthosts|#5\.7\.|is not verified"
+    r"|sending (?:quota|limit)|throttling",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(r"<[^>]*>|\S+@\S+")
+ASIDE_SECONDS = 1800.0
 
 
 def judge(phase: Phase, reply: Reply) -> Verdict:
     """What a reply to MAIL, RCPT, DATA or the final dot means, unless it is the expected one."""
     what = f"{reply.text} (to {phase.value})"
     if reply.code == SERVICE_CLOSES and phase is not Phase.DOT:
-        return Verdict(Retry(what), is_lost=True)
+        return lost(phase, what)
     kind = reply.code // 100
     if kind not in (4, 5):
-        return Verdict(Retry(f"unexpected: {what}"), is_lost=True)
+        return lost(phase, f"unexpected: {what}")
     if phase is Phase.MAIL:
         return Verdict(_of_mail(reply, what))
     if kind == 4:
-        return Verdict(Retry(what))
-    if is_policy(reply):
+        return Verdict(Retry(what), is_policy=is_about_us(reply))
+    if is_about_us(reply):
+        return Verdict(Retry(what), is_policy=True)
+    if reply.enhanced is not None and reply.enhanced[1] == 7:
         return Verdict(Failed(what), is_policy=True)
     if reply.code in _OUT_OF_STEP:
         return Verdict(Retry(what), is_lost=True)
@@ -126,20 +136,27 @@ def judge(phase: Phase, reply: Reply) -> Verdict:
     return Verdict(Failed(what, is_address_dead=is_dead))
 
 
+def lost(phase: Phase, reason: str) -> Verdict:
+    """The session is of no more use. Before RCPT nothing was said of the recipient: it is us."""
+    return Verdict(Refused(reason) if phase is Phase.MAIL else Retry(reason), is_lost=True)
+
+
 def _of_mail(reply: Reply, what: str) -> Outcome:
     """The server does not take mail from us, unless the reply is about this message."""
-    if reply.code == 552 or reply.enhanced in ((5, 3, 4), (5, 2, 3), (5, 6, 7)):
+    too_big = reply.code == 552 and reply.enhanced is None
+    if too_big or reply.enhanced in ((5, 3, 4), (5, 2, 3), (5, 6, 7)):
         return Failed(what)
     return Refused(what)
 
 
-def is_policy(reply: Reply) -> bool:
-    """May this permanent refusal be about us: security, relaying, a missing AUTH?"""
-    if reply.code in _AUTHENTICATE:
+def is_about_us(reply: Reply) -> bool:
+    """Is this refusal about us or the server: relaying, AUTH, our address or limits, 4.3.x?"""
+    enhanced = reply.enhanced
+    if reply.code in _AUTHENTICATE or enhanced in _ABOUT_SENDER:
         return True
-    if reply.enhanced is None:
-        return bool(_ABOUT_US.search(reply.text))
-    return reply.enhanced[1] == 7
+    if enhanced is not None and enhanced[:2] == (4, 3):
+        return True
+    return bool(_ABOUT_US.search(_ADDRESS.sub("", reply.text)))
 
 
 class PolicyWatch:
@@ -160,11 +177,12 @@ class PolicyWatch:
         outcome = verdict.outcome
         if isinstance(outcome, Sent):
             self._in_a_row, self._has_taken = 0, True
-        if not verdict.is_policy or not isinstance(outcome, Failed):
+        if not verdict.is_policy or not isinstance(outcome, Failed | Retry):
             return outcome
         self._in_a_row += 1
         if self._in_a_row >= self._patience:
-            return Refused(outcome.reason)
+            # Put aside, or a few recipients with a policy would be all that is ever tried.
+            return Refused(outcome.reason, ASIDE_SECONDS)
         return outcome if self._has_taken else Retry(outcome.reason)
 
 

@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 
 from hyperdrip.models import Mail
-from hyperdrip.senders import Failed, Refused, Retry, Sent, Unknown
+from hyperdrip.senders import Failed, Refused, Sent, Unknown
 from hyperdrip.senders.smtp_replies import (
     SERVICE_CLOSES,
     JunkReply,
@@ -17,6 +17,7 @@ from hyperdrip.senders.smtp_replies import (
     Reply,
     Verdict,
     judge,
+    lost,
     queue_id,
 )
 from hyperdrip.senders.smtp_wire import Dropped, Timeouts, Wire
@@ -24,7 +25,8 @@ from hyperdrip.smtp_url import Security, SmtpServer
 
 MOST_MESSAGES = 100
 LONGEST_AGE_SECONDS = 300.0
-_NOT_IN_A_PATH = re.compile(r"[\x00-\x20\x7f<>]")
+# Blanks and < > stand in a path within quotes alone (RFC 5321 4.1.2), and controls nowhere.
+_PATH = re.compile(r'(?:[^\x00-\x20\x7f<>"]|"(?:[^\x00-\x1f\x7f"\\]|\\[^\x00-\x1f\x7f])*")*')
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
@@ -169,17 +171,18 @@ class Session:
         try:
             found = self._offer(f"{command}\r\nRCPT TO:<{mail.rcpt_to}>\r\nDATA\r\n".encode())
         except (Dropped, JunkReply) as error:
-            reason = f"{self._phase.value}: {error}"
-            return self._said(Verdict(Retry(reason), is_lost=True))
+            return self._said(lost(self._phase, f"{self._phase.value}: {error}"))
         if found is None:
             found = self._write_out(data)
+        elif isinstance(found.outcome, Refused):
+            self._sent = MOST_MESSAGES  # the next try is made on another connection
         self.used_at = time.monotonic()
         return self._said(found)
 
     def _mail_command(self, mail: Mail, data: bytes) -> str | Verdict:
         """`MAIL FROM` with what this message needs, or the verdict when the server has it not."""
         extensions = self._extensions
-        if _NOT_IN_A_PATH.search(mail.mail_from) or _NOT_IN_A_PATH.search(mail.rcpt_to):
+        if not _PATH.fullmatch(mail.mail_from) or not _PATH.fullmatch(mail.rcpt_to):
             return Verdict(Failed("an address with a blank, a control character or < >"))
         words = f"MAIL FROM:<{mail.mail_from}>"
         if "SIZE" in extensions:
@@ -194,8 +197,9 @@ class Session:
         if mail.needs_smtputf8 or not addresses.isascii():
             if "SMTPUTF8" not in extensions:
                 why = "the server does not take addresses with characters beyond ASCII (SMTPUTF8)"
-                is_ours = not mail.mail_from.isascii()
-                return Verdict(Refused(f"{mail.mail_from}: {why}") if is_ours else Failed(why))
+                # Also a Reply-To would be the same for all.
+                is_ours = not mail.mail_from.isascii() or mail.rcpt_to.isascii()
+                return Verdict(Refused(f"MAIL_FROM or REPLY_TO: {why}") if is_ours else Failed(why))
             return f"{words} BODY=8BITMIME SMTPUTF8"
         if not data.isascii():
             if "8BITMIME" not in extensions:
@@ -216,17 +220,24 @@ class Session:
         phases = (Phase.MAIL, Phase.RCPT, Phase.DATA)
         for phase, command in zip(phases, commands.splitlines(keepends=True), strict=True):
             self._phase = phase
-            if not is_pipelined:
-                wire.write(command, seconds=limit)
-            reply = wire.read_reply(
-                seconds=self._timeouts.data if phase is Phase.DATA else self._timeouts.reply
-            )
-            is_good = reply.code == 354 if phase is Phase.DATA else reply.code // 100 == 2
-            if found is not None and phase is Phase.DATA and is_good:
-                # It takes a message for nobody: an empty one, and whatever is answered is nothing.
-                wire.write(b".\r\n", seconds=limit)
-                wire.read_reply(seconds=self._timeouts.data)
-            elif found is None and not is_good:
+            try:
+                if not is_pipelined:
+                    wire.write(command, seconds=limit)
+                reply = wire.read_reply(
+                    seconds=self._timeouts.data if phase is Phase.DATA else self._timeouts.reply
+                )
+                is_good = reply.code == 354 if phase is Phase.DATA else reply.code // 100 == 2
+                if found is not None and phase is Phase.DATA and is_good:
+                    # It takes a message for nobody: an empty one, and whatever is answered is
+                    # nothing.
+                    wire.write(b".\r\n", seconds=limit)
+                    wire.read_reply(seconds=self._timeouts.data)
+            except (Dropped, JunkReply):
+                if found is None:
+                    raise
+                self._sent = MOST_MESSAGES
+                return found  # what it said before it went away stands
+            if found is None and not is_good:
                 found = judge(phase, reply)
             if found is not None and (
                 found.is_lost or reply.code == SERVICE_CLOSES or not is_pipelined
@@ -248,16 +259,12 @@ class Session:
     def _write_out(self, data: bytes) -> Verdict:
         """Write the message. From the moment its last octets may have left, only a reply tells."""
         self._phase = Phase.DOT
-        view = memoryview(data)
-        head = max(0, (len(data) - 5) // 262_144 * 262_144)
         try:
-            self._wire.write(view[:head], seconds=self._timeouts.block)
-        except Dropped as error:
-            return Verdict(Retry(f"{Phase.DOT.value}: {error}"), is_lost=True)
-        try:
-            self._wire.write(view[head:], seconds=self._timeouts.block)
+            self._wire.write(data, seconds=self._timeouts.block)
             reply = self._wire.read_reply(seconds=self._timeouts.dot)
         except (Dropped, JunkReply) as error:
+            if isinstance(error, Dropped) and error.unsent > len(b"\r\n.\r\n"):
+                return lost(Phase.DOT, f"{Phase.DOT.value}: {error}")
             return Verdict(Unknown(f"handed over, and no answer came: {error}"))
         kind = reply.code // 100
         if kind == 2:

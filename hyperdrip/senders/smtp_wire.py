@@ -40,7 +40,12 @@ class Timeouts:
 
 
 class Dropped(Exception):
-    """The line is gone, or silent for too long."""
+    """The line is gone, or silent for too long. `unsent`: octets that certainly did not leave."""
+
+    def __init__(self, why: str, *, unsent: int = 0) -> None:
+        """`why`: one line."""
+        super().__init__(why)
+        self.unsent = unsent
 
 
 class Wire:
@@ -96,9 +101,10 @@ class Wire:
                 now = time.monotonic()
                 ends = ends or now + seconds - self._tick
                 if now >= ends:
-                    raise Dropped(f"it took nothing for {seconds:g} s") from None
+                    why = f"it took nothing for {seconds:g} s"
+                    raise Dropped(why, unsent=len(view)) from None
             except OSError as error:
-                raise Dropped(_why(error)) from None
+                raise Dropped(_why(error), unsent=len(view)) from None
 
     def read_reply(self, *, seconds: float) -> Reply:
         """Read one reply of one or more lines. Raises: Dropped, JunkReply."""

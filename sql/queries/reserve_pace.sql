@@ -27,7 +27,12 @@ starting as (
         held.wanted,
         held.line_ends_at,
         moment.at_instant,
-        greatest(held.free_at, moment.at_instant) as starts_at
+        -- Under one limit and one clock free_at is never later than this: a limit that was raised, and a
+        -- clock that was put back, do not hold a domain up for longer.
+        greatest(
+            least(held.free_at, moment.at_instant + make_interval(secs => held.every_seconds + 5)),
+            moment.at_instant
+        ) as starts_at
     from held
     cross join moment
 ),
