@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import frontmatter
@@ -62,12 +63,20 @@ def read_campaign(folder: Path) -> Campaign:
 
 def _read_text(path: Path, mistakes: _Mistakes) -> str | None:
     try:
-        if path.stat().st_size > LARGEST_FILE:
+        if not S_ISREG(path.stat().st_mode):
+            mistakes.note(path.name, None, "is no file")
+            return None
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
             mistakes.note(path.name, None, f"is larger than {LARGEST_FILE} bytes; shorten it")
             return None
-        text = path.read_bytes().decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except FileNotFoundError:
-        mistakes.note(path.name, None, 'is not there; write it, with a line name = "..."')
+        hint = (
+            'write it, with a line name = "..."' if path.name == HEAD else "its link leads nowhere"
+        )
+        mistakes.note(path.name, None, f"is not there; {hint}")
     except OSError as error:
         mistakes.note(path.name, None, f"cannot be read: {error.strerror}")
     except UnicodeDecodeError as error:
@@ -88,6 +97,9 @@ def _read_head(folder: Path, mistakes: _Mistakes) -> dict[str, Any]:
         return {}
     try:
         found = tomllib.loads(text)
+    except RecursionError:
+        mistakes.note(HEAD, None, "is nested too deeply")
+        return {}
     except tomllib.TOMLDecodeError as error:
         where = re.search(r" \(at line (\d+), column \d+\)$", str(error))
         reason = str(error)[: where.start()] if where else str(error)
@@ -252,8 +264,8 @@ def _check_front_matter(
     for key in ("subject", "preheader", "text"):
         if key in matter and (not isinstance(matter[key], str) or not matter[key].strip()):
             mistakes.note(file, _line_of(text, key), f"{key} is no text; put it in quotes")
-    subject = str(matter.get("subject", ""))
-    if len(subject) > LONGEST_VALUE and "{" not in subject:
+    subject = matter.get("subject")
+    if isinstance(subject, str) and len(subject) > LONGEST_VALUE and "{" not in subject:
         mistakes.note(
             file, _line_of(text, "subject"), f"subject is longer than {LONGEST_VALUE} characters"
         )
@@ -261,7 +273,10 @@ def _check_front_matter(
     line = _line_of(text, "delay_days")
     if number == 1 and delay in (0, 1):
         return
-    if type(delay) is not int or not 1 <= delay <= LONGEST_DELAY_DAYS:
+    written = re.search(r"^delay_days:[ \t]*([^\s#]*)", text, re.MULTILINE)
+    # YAML itself reads 1:30 as 90.
+    is_plain = "delay_days" not in matter or (written is not None and written[1].isdigit())
+    if type(delay) is not int or not is_plain or not 1 <= delay <= LONGEST_DELAY_DAYS:
         mistakes.note(
             file, line, f"delay_days is not a whole number from 1 to {LONGEST_DELAY_DAYS}"
         )

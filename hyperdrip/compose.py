@@ -5,11 +5,11 @@ takes most of the time of sending. The same message is the same bytes whenever i
 """
 
 import hashlib
-import re
 from binascii import b2a_base64, b2a_qp
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
+from urllib.parse import urlsplit
 
 from hyperdrip.errors import InvalidDataError, RenderError, SettingsError
 from hyperdrip.headers import (
@@ -92,18 +92,25 @@ def _postal_address(address: str) -> str:
 
 
 def _https(public_url: str) -> str:
-    if public_url and not (
-        re.match(r"https://[^/?#]", public_url)
-        and public_url.isascii()
-        and public_url.isprintable()
-        and len(public_url) <= 500
-        and not set(public_url) & set(' <>"\\,?#')  # the token is put at its end
-    ):
+    if public_url and not _is_https(public_url):
         raise SettingsError(
             f"PUBLIC_URL={public_url[:80]!r} is no address such as https://mail.example.com;"
             " one-click unsubscribing works with https only (RFC 8058)"
         )
     return public_url
+
+
+def _is_https(url: str) -> bool:
+    """Can a path be put at its end, and the whole stand between < and > in a header?"""
+    if not (url.isascii() and url.isprintable() and len(url) <= 500):
+        return False
+    if set(url) & set(' <>"\\,?#@'):  # no query or fragment, and nobody's password
+        return False
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # such as a port that cannot be
+        return False
 
 
 def _mailto(address: str) -> str:

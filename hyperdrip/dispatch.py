@@ -55,6 +55,7 @@ class Wave:
     lease_ends: float
     outcomes: dict[MessageKey, Outcome] = field(default_factory=dict)
     handed_over: dict[MessageKey, datetime] = field(default_factory=dict)
+    places: pacing.Reserved | None = None
     refusal: str | None = None
 
     @property
@@ -102,9 +103,14 @@ class Dispatcher:
             for answer in self.sender.send_wave(claims, may_send) if claims else ():
                 if answer is not None:
                     claim, outcome = answer
-                    if not isinstance(outcome, Outcome):
-                        raise TypeError(f"{type(outcome).__name__} is no outcome")
+                    _check(outcome)
                     wave.outcomes[key_of(claim)] = outcome
+                    if (
+                        not isinstance(outcome, NEVER_LEFT)
+                        and key_of(claim) not in wave.handed_over
+                    ):
+                        wave.handed_over[key_of(claim)] = self.clock.estimate()  # so it says
+                        raise TypeError("a message was handed over that may_send was not asked for")
                     if isinstance(outcome, Refused):
                         wave.refusal = wave.refusal or _storable(outcome.reason) or "no reason"
                 elif self.stop.is_set() and wave.handed_over.keys() <= wave.outcomes.keys():
@@ -116,9 +122,10 @@ class Dispatcher:
                     self._extend(conn, wave)
         except (HyperdripError, *SERVER_LOST) as error:  # such as a campaign that cannot be read
             wave.refusal = _storable(str(error))
-        except Exception as error:  # whatever breaks in here, the wave has to be settled
+        except (Exception, SystemExit) as error:  # whatever breaks, the wave has to be settled
             log.exception("A wave of the sender %s was cut short", self.sender.name)
             wave.refusal = f"it broke ({type(error).__name__})"
+        self._return_places(conn, wave)
         return self._settle(wave)
 
     def _keep_pace(self, conn: psycopg.Connection, wave: Wave) -> list[Claim]:
@@ -126,17 +133,35 @@ class Dispatcher:
         if not self.domain_limits:
             return list(wave.claims)
         try:
-            waits = pacing.reserve(conn, self.domain_limits, [item.email for item in wave.claims])
+            wave.places = pacing.reserve(
+                conn, self.domain_limits, [item.email for item in wave.claims]
+            )
         except SERVER_LOST:
             return []  # whoever reads next finds out; the whole wave goes back
         claims: list[Claim] = []
-        for claim, seconds in zip(wave.claims, waits, strict=True):
+        for claim, seconds in zip(wave.claims, wave.places.waits, strict=True):
             if seconds is None:
                 claims.append(claim)
             else:
                 reason = f"the limit of {domain_of(claim.email)} (DOMAIN_LIMITS)"
                 wave.outcomes[key_of(claim)] = Later(reason, seconds)
         return claims
+
+    def _return_places(self, conn: psycopg.Connection, wave: Wave) -> None:
+        """Give the places back of what did not leave; if that fails, they have been taken."""
+        if wave.places is None:
+            return
+        stayed = [
+            claim.email
+            for claim, wait in zip(wave.claims, wave.places.waits, strict=True)
+            if wait is None
+            and (
+                key_of(claim) not in wave.handed_over
+                or isinstance(wave.outcomes.get(key_of(claim)), NEVER_LEFT)
+            )
+        ]
+        with suppress(*SERVER_LOST):
+            pacing.give_back(conn, self.domain_limits, wave.places, stayed)
 
     def _may_hand_over(self, conn: psycopg.Connection, wave: Wave) -> bool:
         """Right before a hand-over: not stopped or refused, still that day, lease not over."""
@@ -234,6 +259,21 @@ class Dispatcher:
                 return _finish(claim, again, is_attempt=False, backoff_seconds=wait), False
             case _:
                 assert_never(outcome)
+
+
+def _check(outcome: object) -> None:
+    """Raises: TypeError for what no sender may answer."""
+    if not isinstance(outcome, Outcome):
+        raise TypeError(f"{type(outcome).__name__} is no outcome")
+    kinds: dict[str, Any] = {
+        "reason": str,
+        "provider_id": str | None,
+        "seconds": int | float,
+        "is_address_dead": bool,
+    }
+    for name, value in vars(outcome).items():
+        if not isinstance(value, kinds[name]):
+            raise TypeError(f"{name} of {type(outcome).__name__} is {type(value).__name__}")
 
 
 def key_of(claim: Claim) -> MessageKey:

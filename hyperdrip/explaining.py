@@ -172,10 +172,12 @@ def _due(conn: psycopg.Connection, facts: _Facts, moment: Moment) -> Finding:
     }
     what = f"message {facts.number}"
     if facts.is_in_backoff:
+        why = f"could not be delivered (attempt {facts.attempts}) and is tried again at"
+        if not facts.attempts:  # its domain's pace, or a refusal that was not its own
+            why = "was put off, such as by its domain's pace (DOMAIN_LIMITS), until"
         return (
             "backoff",
-            f"{what} could not be delivered (attempt {facts.attempts}) and is tried again at"
-            f" {_instant(facts.not_before)}",
+            f"{what} {why} {_instant(facts.not_before)}",
             {**numbers, "attempts": facts.attempts, "notBefore": facts.not_before},
         )
     if not facts.live_workers:

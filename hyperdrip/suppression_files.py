@@ -35,6 +35,8 @@ def read_addresses(source: str) -> Addresses:
             read += 1
             try:
                 _check_width(cells, len(sheet.header))
+                if not is_header:
+                    _refuse_second(cells, place)
                 found[check_email(STRANGE_SPACES.sub(" ", cells[place]))] = None
             except InvalidDataError as error:
                 faults.append(f"line {line}: {error}")
@@ -50,6 +52,15 @@ def _check_width(cells: Sequence[str], width: int) -> None:
         )
     if any("@" in cell for cell in cells[width:]):
         raise InvalidDataError("it has another address behind its last column; one a line")
+
+
+def _refuse_second(cells: Sequence[str], place: int) -> None:
+    """Nothing says what the columns are, so no address may be passed over."""
+    if any("@" in cell for number, cell in enumerate(cells) if number != place):
+        raise InvalidDataError(
+            "it has more than one address; write one a line, or a first line that names the column"
+            " email"
+        )
 
 
 def _rows(header: Sequence[str], rows: Iterator[Row], *, is_header: bool) -> Iterator[Row]:

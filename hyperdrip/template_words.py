@@ -4,7 +4,7 @@ So a template is converted once, and a value is never read as Markdown.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 
 from markdown_it import MarkdownIt
@@ -76,16 +76,6 @@ class Words:
         numbers = [int(match[1]) for match in self.word.finditer(text) if match[2] == "t"]
         return [(self.lines[number], self.inner[number].split()[0]) for number in numbers]
 
-    def are_whole(self, texts: Iterable[str]) -> bool:
-        """Whether each `if` and `for` in these texts ends in them, and none that is not theirs."""
-        depth = 0
-        for text in texts:
-            for _, word in self.tags_in(text):
-                depth += (word in ("if", "for")) - word.startswith("end")
-                if depth < (1 if word in ("else", "elif") else 0):
-                    return False
-        return depth == 0
-
     def restore(self, text: str) -> str:
         """The template of `text`, in which no other brace means anything."""
 
@@ -140,10 +130,9 @@ def _with_joined_lists(words: Words, tokens: list[Token]) -> list[Token]:
     elements = list(_elements(tokens))
     start = 0
     while start < len(elements):
-        for end in range(_end_of_run(elements, start), start + 1, -1):
-            if _is_one_list(words, elements[start:end]):
-                elements[start:end] = [_joined(elements[start:end])]
-                break
+        end = _end_of_list(words, elements[start : _end_of_run(elements, start)])
+        if end:
+            elements[start : start + end] = [_joined(elements[start : start + end])]
         start += 1
     joined = list[Token]()
     for element in elements:
@@ -176,13 +165,22 @@ def _end_of_run(elements: list[list[Token]], start: int) -> int:
     return len(elements)
 
 
-def _is_one_list(words: Words, run: list[list[Token]]) -> bool:
-    tags = [element[0].content for element in run if element[0].type == "html_block"]
-    if not tags or len(tags) == len(run):
-        return False
+def _end_of_list(words: Words, run: list[list[Token]]) -> int:
+    """How many of these lists and tags are one list, as many as can be; 0: none of them."""
+    first = words.tags_in(run[0][0].content) if run and len(run[0]) == 1 else []
     # A list of which all may be left out is better left out as a whole.
-    is_kept = len(run[0]) > 1 or len(run[-1]) > 1 or words.tags_in(tags[0])[0][1] == "for"
-    return is_kept and words.are_whole(tags)
+    needs_list_at_end = bool(first) and first[0][1] != "for"
+    end, depth, has_list, has_tags = 0, 0, False, False
+    for count, element in enumerate(run, 1):
+        is_list = len(element) > 1
+        has_list, has_tags = has_list or is_list, has_tags or not is_list
+        for _, word in [] if is_list else words.tags_in(element[0].content):
+            depth += (word in ("if", "for")) - word.startswith("end")
+            if depth < (1 if word in ("else", "elif") else 0):
+                return end  # it belongs to what stands before the run
+        if depth == 0 and has_list and has_tags and (is_list or not needs_list_at_end):
+            end = count
+    return end
 
 
 def _joined(run: list[list[Token]]) -> list[Token]:

@@ -260,6 +260,6 @@ def _render(template: Template, values: Mapping[str, Any]) -> str:
         raise RenderError(str(error)) from None
     except (
         TypeError, ValueError, ArithmeticError, LookupError, RecursionError, AssertionError,
-        AttributeError, MemoryError,
+        AttributeError, MemoryError, NameError,
     ) as error:  # fmt: skip
         raise RenderError(f"a value does not fit what is done with it: {error}") from None

@@ -446,8 +446,13 @@ def _note(run: Invocation, done: "Applied", *, is_moving: bool, is_refused: bool
         _note_some(run, [f"{line}; it stays as it is" for line in lines])
     elif done.under_way:
         versions = " and ".join(str(version) for version in done.under_way)
-        who = count_of(sum(done.under_way.values()), "lead")
-        run.note(f"{who} under way on version {versions}: unchanged; --move-active moves them")
+        total = sum(done.under_way.values())
+        movable = total - len(done.left_out)
+        whom = "them" if movable == total else f"{movable} of them"
+        run.note(
+            f"{count_of(total, 'lead')} under way on version {versions}: unchanged; --move-active"
+            f" moves {whom}"
+        )
     start = "" if is_refused else "would be paused if moved: "
     _note_some(run, [f"{start}{failure}" for failure in done.failures])
 

@@ -1,5 +1,6 @@
 """`suppressions` and `unsubscribe`: who must not be written to any more."""
 
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -167,6 +168,8 @@ def unsubscribe(
 
     Once more changes nothing, and is no error. A token is checked with SECRET_KEY.
     """
+    # A whole link, or the subject that a mail program has filled in.
+    who = re.split(r"[/\s]", who.strip())[-1] if "unsubscribe" in who else who
     is_token = parse_key(who)[0] is None and "@" not in who
     with run.open_planner() as drip:
         done = drip.unsubscribe(who) if is_token else drip.unsubscribe_lead(who)

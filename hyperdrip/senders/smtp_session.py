@@ -7,6 +7,7 @@ import ssl
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 
 from hyperdrip.models import Mail
 from hyperdrip.senders import Failed, Refused, Sent, Unknown
@@ -96,7 +97,9 @@ class Session:
             self._expect(self._ask(f"HELO {name}"))
             return
         self._expect(reply)
-        words = (line.upper().partition(" ") for line in reply.lines[1:])
+        # Servers of old say AUTH=LOGIN.
+        lines = (line.upper().replace("AUTH=", "AUTH ", 1) for line in reply.lines[1:])
+        words = (line.partition(" ") for line in lines)
         self._extensions = {keyword: rest for keyword, _, rest in words}
 
     def _authenticate(self) -> None:
@@ -277,14 +280,16 @@ class Session:
 
     def _said(self, verdict: Verdict) -> Verdict:
         """The same without credentials, should the server have echoed them."""
+        if not self._server.password:
+            return verdict
         outcome = verdict.outcome
-        if isinstance(outcome, Sent) or not self._server.password:
+        key = "provider_id" if isinstance(outcome, Sent) else "reason"
+        said = getattr(outcome, key) or ""
+        hidden = hide_credentials(said, self._server)
+        if hidden == said:
             return verdict
-        reason = hide_credentials(outcome.reason, self._server)
-        if reason == outcome.reason:
-            return verdict
-        hidden = type(outcome)(**{**vars(outcome), "reason": reason})
-        return Verdict(hidden, verdict.is_policy, verdict.is_lost)
+        without = type(outcome)(**{**vars(outcome), key: hidden})
+        return replace(verdict, outcome=without)
 
 
 def wire_format(data: bytes) -> bytes:

@@ -1,6 +1,7 @@
 -- Take the next places of some domains, as many as wanted of those that come within a second. One row per domain
--- that has a row: how many messages may go now, and in how many seconds the first of the others may come; in no
--- order. Rows are locked by domain. The server's own clock, unless %(now)s says otherwise.
+-- that has a row: how many messages may go now, in how many seconds the first of the others may come, and where
+-- the places that were taken end; in no order. Rows are locked by domain. The server's own clock, unless %(now)s
+-- says otherwise.
 with held as materialized (
     select
         pace.domain,
@@ -85,5 +86,6 @@ select
     placed.granted,
     extract(
         epoch from greatest(placed.line_ends_at, placed.free_at) - placed.at_instant
-    )::double precision as first_wait
+    )::double precision as first_wait,
+    placed.free_at
 from placed;

@@ -12,7 +12,7 @@ from hyperdrip import instance as instances
 from hyperdrip.errors import NotFoundError
 from hyperdrip.explaining import Explanation
 from hyperdrip.models import Claim
-from hyperdrip.senders import Failed, Retry, Unknown
+from hyperdrip.senders import Failed, Later, Retry, Unknown
 from tests.factories import MONDAY, AnsweringSender, SetClock, add_leads, drain, noon, work
 
 Open = Callable[..., Hyperdrip]
@@ -156,6 +156,16 @@ def test_a_backoff_says_until_when(conn: psycopg.Connection, dsn: str, drip: Ope
     )
     assert found.numbers["notBefore"] == until
     assert found.numbers["attempts"] == 1
+
+
+def test_what_its_domains_pace_put_off_was_no_failure(
+    conn: psycopg.Connection, dsn: str, drip: Open
+) -> None:
+    add_leads(conn, 1)
+    work(dsn, AnsweringSender(lambda _: Later("the limit of example.com", 100)))
+    code, words = said(drip().explain("1"))
+    assert code == "backoff"
+    assert words.startswith("message 1 was put off, such as by its domain's pace (DOMAIN_LIMITS)")
 
 
 def test_what_is_being_sent_says_by_whom_and_what_waits_behind_it(

@@ -46,13 +46,13 @@ def test_a_domain_is_compared_in_lower_case_ascii(email: str, domain: str) -> No
 def test_a_star_is_each_other_domains_own_pace(conn: psycopg.Connection) -> None:
     limits = parse_domain_limits("DOMAIN_LIMITS", "a.com=1/m, *=1/h")
     asked = ["x@a.com", "y@A.com", "x@b.com", "y@b.com", "x@c.com"]
-    waits = pacing.reserve(conn, limits, asked, now=START)
+    waits = pacing.reserve(conn, limits, asked, now=START).waits
     assert waits == [None, 60.0, None, 3600.0 if LONGEST_WAIT_SECONDS > 3600 else 600.0, None]
 
 
 def test_without_a_limit_nothing_is_asked(conn: psycopg.Connection) -> None:
     limits = parse_domain_limits("DOMAIN_LIMITS", "a.com=1/m")
-    assert pacing.reserve(conn, limits, emails(3)) == [None] * 3
+    assert pacing.reserve(conn, limits, emails(3)).waits == [None] * 3
     assert conn.execute("select count(*) from hyperdrip.domain_pace").fetchone() == (0,)
 
 
@@ -96,7 +96,7 @@ def test_in_no_stretch_of_time_do_more_go_than_the_limit_and_a_second(
     now, sent = START, list[datetime]()
     for pause, count in requests:
         now += timedelta(seconds=pause)
-        waits = pacing.reserve(conn, limits, emails(count), now=now)
+        waits = pacing.reserve(conn, limits, emails(count), now=now).waits
         granted = [wait for wait in waits if wait is None]
         assert waits[: len(granted)] == granted
         late = [wait for wait in waits if wait is not None]
@@ -119,7 +119,7 @@ def test_who_comes_when_told_finds_a_place_and_the_pace_is_used_in_full(
     while waiting:
         now = waiting[0][0]
         due = [item for item in waiting if item[0] <= now + timedelta(milliseconds=1)][:10]
-        waits = pacing.reserve(conn, limits, [email for _, email in due], now=now)
+        waits = pacing.reserve(conn, limits, [email for _, email in due], now=now).waits
         asked += len(due)
         waiting = [item for item in waiting if item not in due]
         for (_, email), wait in zip(due, waits, strict=True):
@@ -130,6 +130,33 @@ def test_who_comes_when_told_finds_a_place_and_the_pace_is_used_in_full(
         waiting.sort()
     assert (sent[-1] - sent[0]).total_seconds() == pytest.approx(99 * 3.0, abs=5)
     assert asked <= 200  # nobody asks again and again
+
+
+def test_places_of_what_did_not_leave_are_free_again_unless_one_was_taken_behind_them(
+    conn: psycopg.Connection, dsn: str
+) -> None:
+    limits = parse_domain_limits("DOMAIN_LIMITS", "a.com=2/s, b.com=1/h, *=1/m")
+    asked = [*emails(3, "a.com"), *emails(1, "b.com"), *emails(1, "c.com")]
+    with connect(under(dsn, "worker")) as worker:
+        first = pacing.reserve(worker, limits, asked, now=START)
+        assert first.waits == [None, None, None, None, None]
+        pacing.give_back(worker, limits, first, emails(2, "a.com") + emails(1, "b.com"))
+        again = pacing.reserve(worker, limits, asked, now=START)
+        assert again.waits[:2] == [None, None]  # those two, and no more
+        assert again.waits[2] is not None
+        assert again.waits[3] is None
+        assert again.waits[4] == 60.0
+        # Where somebody took one behind them it stays as it is: two would come at once.
+        earlier = pacing.reserve(worker, limits, emails(1, "d.com"), now=START)
+        later = pacing.reserve(
+            worker, limits, emails(1, "d.com"), now=START + timedelta(seconds=60)
+        )
+        assert earlier.waits == later.waits == [None]
+        pacing.give_back(worker, limits, earlier, [*emails(1, "d.com"), *emails(1, "e.com")])
+    (free_at,) = conn.execute(
+        "select free_at from hyperdrip.domain_pace where domain = 'd.com'"
+    ).fetchone() or (None,)
+    assert free_at == later.ends["d.com"] == START + timedelta(seconds=120)
 
 
 @pytest.mark.parametrize("runners", [6])
@@ -149,7 +176,7 @@ def test_workers_that_race_share_one_pace_and_never_deadlock(
                 barrier.wait(20)
                 for _ in range(30):
                     asked = [f"l@{domain}" for domain in mine]
-                    waits = pacing.reserve(own, limits, asked, now=START)
+                    waits = pacing.reserve(own, limits, asked, now=START).waits
                     granted.extend(
                         domain for domain, wait in zip(mine, waits, strict=True) if wait is None
                     )
@@ -170,8 +197,8 @@ def test_the_servers_own_clock_counts(
     conn: psycopg.Connection, new_conn: Callable[[], Any]
 ) -> None:
     limits = parse_domain_limits("DOMAIN_LIMITS", "example.com=1/h")
-    assert pacing.reserve(conn, limits, emails(1)) == [None]
-    (wait,) = pacing.reserve(new_conn(), limits, emails(1))
+    assert pacing.reserve(conn, limits, emails(1)).waits == [None]
+    (wait,) = pacing.reserve(new_conn(), limits, emails(1)).waits
     assert wait is not None
     conn.execute("update hyperdrip.domain_pace set free_at = free_at - interval '1 hour'")
-    assert pacing.reserve(new_conn(), limits, emails(1)) == [None]
+    assert pacing.reserve(new_conn(), limits, emails(1)).waits == [None]

@@ -71,6 +71,8 @@ SAMPLES: dict[str, Any] = {
     "lead_ids": [1],
     "limit": 100,
     "longest": 600.0,
+    "spans": [1.0],
+    "ends": [NOW],
     "markdowns": ["Hi"],
     "max_messages": 5,
     "name": "default",

@@ -216,13 +216,62 @@ def test_a_campaign_that_cannot_be_read_costs_nothing_and_is_read_again(
     assert_audit_ok(conn)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "250 ok",
+        Sent(provider_id=250),  # type: ignore[arg-type]
+        Retry(ValueError("451")),  # type: ignore[arg-type]
+        Later("a pace", "5"),  # type: ignore[arg-type]
+        Failed("550", is_address_dead="no"),  # type: ignore[arg-type]
+    ],
+)
 def test_an_answer_that_is_none_leaves_only_that_message_unknown(
+    conn: psycopg.Connection, dsn: str, answer: Outcome
+) -> None:
+    add_leads(conn, 3, messages=1)
+    sender = AnsweringSender(lambda claim: answer if claim.lead_id == 2 else Sent())
+    assert drain(dsn, sender, chance=HURRY).sent == 2
+    assert count_states(conn) == {"sent": 2, "unknown": 1}
+    assert_audit_ok(conn)
+
+
+def test_a_sender_that_wants_to_end_the_process_only_breaks(
     conn: psycopg.Connection, dsn: str
 ) -> None:
     add_leads(conn, 3, messages=1)
-    sender = AnsweringSender(lambda claim: "250 ok" if claim.lead_id == 1 else Sent())  # type: ignore[arg-type, return-value]
-    assert drain(dsn, sender, chance=HURRY).sent == 2
+
+    def exit_at_the_second(claim: Claim) -> Outcome:
+        if claim.lead_id == 2:
+            raise SystemExit(3)
+        return Sent()
+
+    summary = drain(dsn, AnsweringSender(exit_at_the_second), chance=HURRY)
+    assert summary.sent == 2
     assert count_states(conn) == {"sent": 2, "unknown": 1}
+    assert_audit_ok(conn)
+
+
+class Forward(AnsweringSender):
+    """Never asks whether it may."""
+
+    def send_wave(
+        self, claims: Sequence[Claim], _may_send: Callable[[Claim], bool]
+    ) -> Iterator[tuple[Claim, Outcome]]:
+        for claim in claims:
+            self.handed_over.append(claim)
+            yield claim, self.answer(claim)
+
+
+def test_what_a_sender_hands_over_without_asking_counts_once_and_is_said(
+    conn: psycopg.Connection, dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_leads(conn, 3, messages=1)
+    sender = Forward()
+    assert drain(dsn, sender, chance=HURRY).sent == len(sender.handed_over) == 3
+    assert count_states(conn) == {"sent": 3}
+    assert "it broke (TypeError)" in caplog.text
+    assert "may_send was not asked for" in caplog.text
     assert_audit_ok(conn)
 
 

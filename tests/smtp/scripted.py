@@ -51,6 +51,7 @@ class ScriptedServer:
     context: ssl.SSLContext | None = None
     is_tls: bool = False  # from the first octet
     has_auth: bool = False
+    auth: str = "AUTH PLAIN LOGIN"
     is_split: bool = False  # each octet of an answer in a packet of its own
     host: str = "127.0.0.1"
     accepted: list[str] = field(default_factory=list)
@@ -176,7 +177,7 @@ class _Conversation:
             if server.context is not None and not self._is_tls:
                 offered.append("STARTTLS")
             if server.has_auth and self._is_tls:
-                offered.append("AUTH PLAIN LOGIN")
+                offered.append(server.auth)
             lines = ["scripted", *offered]
             text = "".join(f"250-{line}\r\n" for line in lines[:-1]) + f"250 {lines[-1]}\r\n"
             self._reply(verb, argument, text.encode())
@@ -184,6 +185,10 @@ class _Conversation:
             if self._reply(verb, argument, b"220 go on\r\n") and server.context is not None:
                 self.sock = server.encrypt(self.sock, self._number)
                 self._is_tls, self._buffer = True, b""
+        elif verb == "AUTH" and argument == "LOGIN":
+            said = [self._challenge(f"334 {ask}\r\n".encode()) for ask in ("VXNlcg==", "UGFzcw==")]
+            good = said == [USER, PASSWORD]
+            self._reply(verb, argument, b"235 2.7.0 welcome\r\n" if good else b"535 5.7.8 no\r\n")
         elif verb == "AUTH":
             good = b64decode(argument.partition(" ")[2]) == f"\0{USER}\0{PASSWORD}".encode()
             self._reply(verb, argument, b"235 2.7.0 welcome\r\n" if good else b"535 5.7.8 no\r\n")
@@ -192,6 +197,10 @@ class _Conversation:
             raise _Hung
         else:
             self._transact(verb, argument)
+
+    def _challenge(self, line: bytes) -> str:
+        self._send(line)
+        return b64decode(self._line()).decode()
 
     def _transact(self, verb: str, argument: str) -> None:
         if verb == "MAIL":

@@ -504,6 +504,26 @@ def test_a_server_that_offers_no_auth_is_not_sent_a_password(
         assert "offers none of PLAIN and LOGIN" in outcome.reason
 
 
+@pytest.mark.parametrize(
+    "offer", ["AUTH LOGIN", "AUTH=LOGIN", "auth=login plain", "AUTH CRAM-MD5 LOGIN"]
+)
+def test_servers_with_login_alone_or_an_old_way_to_offer_it_are_served(
+    new_sender: NewSender, certificates: Certificates, offer: str
+) -> None:
+    with ScriptedServer(context=certificates.context, has_auth=True, auth=offer) as server:
+        assert isinstance(send_one(new_sender(with_user(server, certificates))), Sent)
+
+
+def test_the_name_that_a_server_gives_a_message_is_no_way_for_the_password_to_get_out(
+    new_sender: NewSender, certificates: Certificates
+) -> None:
+    rule = at("DOT", f"250 2.0.0 Ok: queued as {PASSWORD}\r\n".encode())
+    with ScriptedServer(rule, context=certificates.context, has_auth=True) as server:
+        outcome = send_one(new_sender(with_user(server, certificates)))
+        assert isinstance(outcome, Sent)
+        assert PASSWORD not in str(outcome)
+
+
 @pytest.mark.parametrize("verb", ["AUTH", "MAIL", "RCPT", "DATA", "DOT"])
 @pytest.mark.parametrize("is_cut", [True, False])
 def test_a_server_that_echoes_the_password_is_not_quoted(

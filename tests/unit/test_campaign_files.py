@@ -1,5 +1,6 @@
 """A campaign's folder: what is read, and what is said of mistakes."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,6 +106,9 @@ days = 14
             "02-b.md:3: delay_days is not a whole number from 1 to 365",
         ),
         ("02-b.md", step(delay_days="true"), "02-b.md:3: delay_days is not a whole number"),
+        ("02-b.md", step(delay_days="1:30"), "02-b.md:3: delay_days is not a whole number"),
+        ("02-b.md", step(delay_days="0x10"), "02-b.md:3: delay_days is not a whole number"),
+        ("campaign.toml", f"{HEAD}values.x = {'[' * 9999}", "campaign.toml: is nested too deeply"),
         ("01-a.md", step(delay_days=2), "01-a.md:3: delay_days: the first message leaves when"),
         (
             "02-b.md",
@@ -180,12 +184,26 @@ def test_a_file_that_cannot_be_read_and_a_step_too_many_are_mistakes(
     monkeypatch.setattr("hyperdrip.campaign_files.MOST_STEPS", 1)
     write(tmp_path, {"campaign.toml": HEAD, "1-a.md": STEP})
     (tmp_path / "2-a.md").mkdir()
+    os.mkfifo(tmp_path / "3-a.md")
+    (tmp_path / "4-a.md").symlink_to("nowhere")
     with pytest.raises(CampaignError) as refusal:
         read_campaign(tmp_path)
     assert refusal.value.mistakes == [
         f"{tmp_path.name}: has more than 1 steps",
-        "2-a.md: cannot be read: Is a directory",
+        "2-a.md: is no file",
+        "3-a.md: is no file",
+        "4-a.md: is not there; its link leads nowhere",
     ]
+
+
+def test_a_subject_that_grows_when_it_is_read_is_a_mistake(tmp_path: Path) -> None:
+    """Each list is ten of the one before: as text it would not fit any memory."""
+    lists = "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]\n" for n in range(1, 20))
+    text = f"---\nl0: &l0 [x]\n{lists}subject: *l19\n---\nHi"
+    write(tmp_path, {"campaign.toml": HEAD, "01-a.md": text})
+    with pytest.raises(CampaignError) as refusal:
+        read_campaign(tmp_path)
+    assert "01-a.md:22: subject is no text; put it in quotes" in refusal.value.mistakes
 
 
 def test_a_folder_that_is_none_or_is_empty_is_refused(tmp_path: Path) -> None:
@@ -353,6 +371,15 @@ def test_a_list_around_which_there_are_tags_is_one_list_in_html() -> None:
     html = compile_campaign(campaign).render(1, ADA).html
     letter = re.sub(r' style="[^"]*"|\n', "", html).partition('<div class="letter">')[2]
     assert letter.startswith("<ul><li>x</li><li>y</li><li>a</li><li>b</li></ul></div>")
+
+
+def test_many_lists_with_tags_between_them_are_read_as_fast_as_few() -> None:
+    """Hundreds of them: to try every beginning with every end would take minutes."""
+    markdown = "{% if name %}\n- x\n{% endif %}\n" * 300
+    campaign = Campaign("c", (Step(1, "s", markdown),))
+    html = compile_campaign(campaign).render(1, ADA).html
+    letter = re.sub(r' style="[^"]*"|\n', "", html).partition('<div class="letter">')[2]
+    assert letter.count("<li>x</li>") == 300
 
 
 def test_a_text_of_one_s_own_has_no_empty_lines_for_its_tags() -> None:

@@ -197,6 +197,9 @@ def test_all_that_is_missing_is_named_at_once_and_one_way_out_is_enough() -> Non
         ("SECRET_KEY", "too-short"),
         ("SECRET_KEY", f"{KEY},too-short"),
         ("PUBLIC_URL", "http://mail.example.com"),
+        ("PUBLIC_URL", "https://ada:password@mail.example.com"),
+        ("PUBLIC_URL", "https://mail.example.com:99999"),
+        ("PUBLIC_URL", "https:///path"),
         ("UNSUBSCRIBE_MAILTO", "not an address"),
     ],
 )
