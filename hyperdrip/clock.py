@@ -2,7 +2,6 @@
 
 import time
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import psycopg
@@ -34,6 +33,11 @@ class Clock:
         self._last_reading = (now, time.monotonic())
         return now
 
+    def recent(self, conn: psycopg.Connection) -> datetime:
+        """The instant in UTC, from a reading that is no older than a second."""
+        is_new = self._last_reading and time.monotonic() - self._last_reading[1] < 1.0
+        return self.estimate() if is_new else self.read(conn)
+
     def estimate(self) -> datetime:
         """The instant in UTC, reckoned from the last reading without asking the server."""
         if self._last_reading is None:
@@ -44,9 +48,4 @@ class Clock:
 
 def day_of(instant: datetime, time_zone: str) -> date:
     """The calendar day of an instant in a time zone."""
-    return _day_of_second(instant.replace(microsecond=0), time_zone)
-
-
-@lru_cache(maxsize=16)  # it is asked before each hand-over
-def _day_of_second(second: datetime, time_zone: str) -> date:
-    return second.astimezone(ZoneInfo(time_zone)).date()
+    return instant.astimezone(ZoneInfo(time_zone)).date()

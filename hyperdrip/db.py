@@ -1,5 +1,6 @@
 """Connections and query files. SQL lives in `sql/queries`, one query a file."""
 
+import json
 import random
 import re
 import time
@@ -17,6 +18,7 @@ from psycopg.abc import Params
 from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import RowFactory, TupleRow, tuple_row
+from psycopg.types.json import set_json_loads
 
 from hyperdrip.errors import (
     ConflictError,
@@ -117,6 +119,7 @@ def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:
             )
             conn.server_cursor_factory = _BinaryServerCursor
             conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            set_json_loads(_read_json, conn)
             break
         except psycopg.ProgrammingError:
             raise SettingsError(
@@ -137,6 +140,11 @@ def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:
         conn.close()
         raise
     return conn
+
+
+def _read_json(data: str | bytes) -> Any:
+    """As `json.loads`, and at once where nothing is in it, as in most leads' fields."""
+    return {} if data in ("{}", b"{}") else json.loads(data)
 
 
 def run_script(conn: psycopg.Connection, text: bytes) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, assert_never
 
 import psycopg
@@ -37,7 +37,10 @@ from hyperdrip.signals import Stop
 
 log = logging.getLogger("hyperdrip.worker")
 
+NEVER = datetime.max.replace(tzinfo=UTC)
+
 PAUSE_CHECK_SECONDS = 0.1
+LOOK_SECONDS = 0.1
 LONGEST_LATER_SECONDS = 86_400.0
 # Outcomes of messages that need not have been handed over.
 NEVER_LEFT = (Unwritten, Refused, Later)
@@ -80,15 +83,20 @@ class Dispatcher:
     beat: Callable[[], None] = lambda: None
     _paused_at: float = 0.0
     _is_paused: bool = False
+    # One second in which it was that day: the calendar is asked once for all hand-overs in it.
+    _sure_day: date | None = None
+    _sure_from: datetime = NEVER
+    _sure_until: datetime = NEVER
 
     def send(self, conn: psycopg.Connection, wave: Wave) -> Batch:
         """Hand the wave over; returns what has to be finished, also when the sender breaks."""
-        extended_at = time.monotonic()
+        extended_at = looked_at = time.monotonic()
 
         def may_send(claim: Claim) -> bool:
-            if not self._may_hand_over(conn, wave):
+            now = self.clock.estimate()
+            if not self._may_hand_over(conn, wave, now):
                 return False
-            wave.handed_over[key_of(claim)] = self.clock.estimate()
+            wave.handed_over[key_of(claim)] = now
             if not self.sender.is_quiet:
                 log.info(
                     "Sending message #%d to %s (scheduled for %s)",
@@ -115,11 +123,14 @@ class Dispatcher:
                         wave.refusal = wave.refusal or _storable(outcome.reason) or "no reason"
                 elif self.stop.is_set() and wave.handed_over.keys() <= wave.outcomes.keys():
                     break  # nothing is in flight, and nothing more goes out
-                with suppress(*SERVER_LOST):  # whoever reads next finds out
-                    self.beat()
-                if time.monotonic() - extended_at > self.vt_seconds / 3:
-                    extended_at = time.monotonic()
-                    self._extend(conn, wave)
+                now = time.monotonic()
+                if now - looked_at > LOOK_SECONDS:
+                    looked_at = now
+                    with suppress(*SERVER_LOST):  # whoever reads next finds out
+                        self.beat()
+                    if now - extended_at > self.vt_seconds / 3:
+                        extended_at = now
+                        self._extend(conn, wave)
         except (HyperdripError, *SERVER_LOST) as error:  # such as a campaign that cannot be read
             wave.refusal = _storable(str(error))
         except (Exception, SystemExit) as error:  # whatever breaks, the wave has to be settled
@@ -163,13 +174,14 @@ class Dispatcher:
         with suppress(*SERVER_LOST):
             pacing.give_back(conn, self.domain_limits, wave.places, stayed)
 
-    def _may_hand_over(self, conn: psycopg.Connection, wave: Wave) -> bool:
+    def _may_hand_over(self, conn: psycopg.Connection, wave: Wave, now: datetime) -> bool:
         """Right before a hand-over: not stopped or refused, still that day, lease not over."""
-        if self.stop.is_set() or wave.refusal or time.monotonic() >= wave.lease_ends:
+        moment = time.monotonic()
+        if self.stop.is_set() or wave.refusal or moment >= wave.lease_ends:
             return False
-        if day_of(self.clock.estimate(), self.instance.time_zone) != wave.day:
+        if not self._is_that_day(wave.day, now):
             return False
-        if time.monotonic() - self._paused_at > PAUSE_CHECK_SECONDS:
+        if moment - self._paused_at > PAUSE_CHECK_SECONDS:
             try:
                 self._is_paused = instances.require_instance(conn).is_paused
             except SERVER_LOST:
@@ -179,6 +191,14 @@ class Dispatcher:
                 return False
             self._paused_at = time.monotonic()
         return not self._is_paused
+
+    def _is_that_day(self, day: date, now: datetime) -> bool:
+        if self._sure_day != day or not self._sure_from <= now < self._sure_until:
+            if day_of(now, self.instance.time_zone) != day:
+                return False
+            self._sure_day, self._sure_from = day, now.replace(microsecond=0)
+            self._sure_until = self._sure_from + timedelta(seconds=1)
+        return True
 
     def _extend(self, conn: psycopg.Connection, wave: Wave) -> None:
         """Hide the whole wave for longer. If that fails, the lease just ends earlier.
@@ -220,10 +240,17 @@ class Dispatcher:
         most = self.policy.max_attempts
         match outcome:
             case Sent(provider_id):
-                return (
-                    _finish(claim, MessageState.SENT, sent_at=sent_at, provider_id=provider_id),
-                    False,
+                name = None if provider_id is None else _storable(provider_id)
+                sent = Finish(
+                    key_of(claim),
+                    claim.token,
+                    claim.day,
+                    claim.envelope_id,
+                    MessageState.SENT,
+                    sent_at,
+                    provider_id=name,
                 )
+                return sent, False
             case Retry(reason):
                 if is_given_up(claim.attempts, max_attempts=most):
                     why = f"given up after {claim.attempts} attempts: {reason}"
@@ -263,6 +290,8 @@ class Dispatcher:
 
 def _check(outcome: object) -> None:
     """Raises: TypeError for what no sender may answer."""
+    if type(outcome) is Sent and outcome.provider_id is None:
+        return  # the most common, at once
     if not isinstance(outcome, Outcome):
         raise TypeError(f"{type(outcome).__name__} is no outcome")
     kinds: dict[str, Any] = {
@@ -291,7 +320,6 @@ def _finish(
     state: MessageState,
     *,
     error: str | None = None,
-    provider_id: str | None = None,
     **what: Any,
 ) -> Finish:
     return Finish(
@@ -301,6 +329,5 @@ def _finish(
         claim.envelope_id,
         state,
         error=None if error is None else _storable(error),
-        provider_id=None if provider_id is None else _storable(provider_id),
         **what,
     )

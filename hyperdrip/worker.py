@@ -163,7 +163,7 @@ class Worker:
     def step(self) -> bool:
         """Finish what was sent, claim the next wave and send it; False when nothing was to do."""
         self._beat()
-        today = day_of(self._clock.read(self._conn), self._instance.time_zone)
+        today = day_of(self._clock.recent(self._conn), self._instance.time_zone)
         if today != self._today:
             self._finish_alone()
             self.roll_over()

@@ -42,6 +42,7 @@ def test_migrate_makes_an_empty_database_usable_and_status_says_what_is_there(
         "0008_first_claim",
         "0009_domain_pace",
         "0010_unsubscribed",
+        "0011_room_for_updates",
     ]
     assert before["environment"] is None
 
