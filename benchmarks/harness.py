@@ -211,7 +211,7 @@ class Server:
         assert self._held is not None
         parts = conninfo_to_dict(self._held.dsn)
         query = urlencode({"host": str(parts["host"])}, quote_via=quote)
-        return f"postgresql://postgres@localhost/{database}?{query}"
+        return f"postgresql://postgres@/{database}?{query}"
 
     def connect(self, url: str = "") -> psycopg.Connection[Any]:
         """An autocommit connection to a database; with no `url` to none of the benchmarks'."""
