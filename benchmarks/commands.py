@@ -27,9 +27,9 @@ class Ended:
     err: str
 
 
-def settings_of(url: str) -> Settings:
-    """The settings of a process that is told nothing but its database."""
-    return parse({"DATABASE_URL": url}, default_home=Path(tempfile.gettempdir()))
+def settings_of(url: str, **settings: str) -> Settings:
+    """The settings of a process that is told nothing but this."""
+    return parse({"DATABASE_URL": url, **settings}, default_home=Path(tempfile.gettempdir()))
 
 
 def environment(url: str = "", **settings: object) -> dict[str, str]:

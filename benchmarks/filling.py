@@ -40,7 +40,8 @@ def today_of(conn: psycopg.Connection) -> date:
     row = conn.execute(
         "select (clock_timestamp() at time zone time_zone)::date from hyperdrip.instance"
     ).fetchone()
-    assert row is not None and isinstance(row[0], date)
+    assert row is not None
+    assert isinstance(row[0], date)
     return row[0]
 
 
@@ -61,13 +62,20 @@ def create_queues(conn: psycopg.Connection, days: set[date]) -> dict[date, str]:
     return names
 
 
-def write_messages(conn: psycopg.Connection, planned: list[Share], names: dict[date, str]) -> None:
+def write_messages(
+    conn: psycopg.Connection,
+    planned: list[Share],
+    names: dict[date, str],
+    *,
+    campaign: str = "default",
+) -> None:
     """Envelopes and ledger rows of leads that are there, share by share; quota last."""
     for share in planned:
         name = names[share.day]
         envelopes = sql.Identifier("pgmq", f"q_{name}")
         values = {
             "first": share.first, "last": share.last, "number": share.number, "day": share.day,
+            "campaign": campaign,
             "sequence": f'pgmq."q_{name}"', "count": share.count,
         }  # fmt: skip
         row = conn.execute(
@@ -101,7 +109,7 @@ def write_messages(conn: psycopg.Connection, planned: list[Share], names: dict[d
             insert into hyperdrip.message
                 (lead_id, run, number, campaign, campaign_version, day, envelope_id)
             select
-                id, 1, %(number)s, 'default', 1, %(day)s, %(before)s + id - %(first)s + 1
+                id, 1, %(number)s, %(campaign)s, 1, %(day)s, %(before)s + id - %(first)s + 1
             from generate_series(%(first)s::bigint, %(last)s::bigint) as lead (id)
             """,
             values,
@@ -131,7 +139,9 @@ def set_daily_max(conn: psycopg.Connection, daily_max: int) -> None:
     conn.execute("update hyperdrip.instance set daily_max = %s", [daily_max])
 
 
-def fill(url: str, *, leads: int, messages: int = 5, per_day: int) -> None:
+def fill(
+    url: str, *, leads: int, messages: int = 5, per_day: int, campaign: str = "default"
+) -> None:
     """Add leads from today on, `per_day` of them side by side, and their messages.
 
     The daily maximum is set to `per_day`: days with something planned are full.
@@ -159,9 +169,15 @@ def fill(url: str, *, leads: int, messages: int = 5, per_day: int) -> None:
                     select
                         id, 'Lead number ' || id, 'lead' || id || '@example.com',
                         jsonb_build_object('company', 'Company ' || id %% 1000),
-                        'default', 1, %(messages)s, %(day)s
+                        %(campaign)s, 1, %(messages)s, %(day)s
                     from generate_series(%(first)s::bigint, %(last)s::bigint) as new_lead (id)
                     """,
-                    {"first": first_of_share, "last": last, "day": day, "messages": messages},
+                    {
+                        "first": first_of_share,
+                        "last": last,
+                        "day": day,
+                        "messages": messages,
+                        "campaign": campaign,
+                    },
                 )
-            write_messages(conn, planned, names)
+            write_messages(conn, planned, names, campaign=campaign)
