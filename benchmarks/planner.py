@@ -141,7 +141,10 @@ def _is_statement(line: bytes) -> bool:
 
 
 def _looking(server: Server, options: Options) -> Iterator[Row]:
-    """Rows of leads, messages, days and envelopes that a command reads, and rows that it prints."""
+    """Rows of leads, messages, days and envelopes that a command reads, and rows that it prints.
+
+    PostgreSQL's own planner looks up the end of an index now and then: hence the 5 %.
+    """
     leads = 1_000_000 if options.is_full else 100_000
     with server.database("looking") as url:
         filling.fill(url, leads=leads, per_day=leads // 50)  # 250 days
@@ -160,7 +163,7 @@ def _looking(server: Server, options: Options) -> Iterator[Row]:
             )
             yield Row(
                 name=f"{name} with {leads:,} leads: rows read for each that is printed",
-                value=sum(read.values()) / printed, low=None, high=None, gate=1.0, goal=1.0,
+                value=sum(read.values()) / printed, low=None, high=None, gate=1.05, goal=1.05,
                 is_higher_better=False, unit="",
                 note=f"{printed} rows printed, read {most}; the command took {ended.seconds:.2f} s",
             )  # fmt: skip
