@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from hyperdrip.settings import Settings, parse
 
 HYPERDRIP = Path(sys.executable).with_name("hyperdrip")
 LOOK_SECONDS = 0.02
+STOP_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -75,24 +76,46 @@ def hyperdrip(
     return run(command, environment(url, **settings), with_memory=with_memory)
 
 
+@dataclass(frozen=True)
+class Running:
+    """A command that runs beside us."""
+
+    process: subprocess.Popen[bytes]
+    err: IO[bytes]
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def wait(self, *, seconds: float) -> None:
+        """Wait for its end. Raises: RuntimeError with its last words unless it ends with 0."""
+        if self.process.wait(seconds):
+            words = _text(self.err).splitlines()[-1:]
+            raise RuntimeError(f"hyperdrip ended with {self.process.returncode}: {words}")
+
+
 @contextmanager
-def started(
-    url: str, *arguments: str | Path, **settings: object
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A `hyperdrip` that runs beside us; it is told to stop at the end of the block."""
-    with subprocess.Popen(
-        [str(part) for part in (HYPERDRIP, "--env-file", os.devnull, *arguments)],
-        env=environment(url, **settings),
-        cwd=tempfile.gettempdir(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+def started(url: str, *arguments: str | Path, **settings: object) -> Iterator[Running]:
+    """Start `hyperdrip` on a database; it is told to stop at the end of the block."""
+    with (
+        tempfile.TemporaryFile() as err,
+        subprocess.Popen(
+            [str(part) for part in (HYPERDRIP, "--env-file", os.devnull, *arguments)],
+            env=environment(url, **settings),
+            cwd=tempfile.gettempdir(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=err,
+        ) as process,
+    ):
         try:
-            yield process
+            yield Running(process, err)
         finally:
             if process.poll() is None:
                 process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def peak_mb(pid: int) -> float:
@@ -104,6 +127,6 @@ def peak_mb(pid: int) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
-def _text(file: BinaryIO) -> str:
+def _text(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode(errors="replace")

@@ -288,13 +288,13 @@ def _worker_beside(server: Server, options: Options) -> Row:
         worker = ("worker", "--drain", "--sender", "null", "--message-delay", "0", "--quiet")
         with (
             psycopg.connect(url, autocommit=True) as conn,
-            commands.started(url, *worker) as process,
+            commands.started(url, *worker) as running,
         ):
             today = filling.today_of(conn)
             _wait_until(lambda: _sent(conn, today) > 0)
             before = _rate(conn, today, lambda: time.sleep(ALONE_SECONDS))
             beside = _rate(conn, today, lambda: commands.hyperdrip(url, "import", path))
-            has_outlived = process.poll() is None
+            has_outlived = running.is_running()
             after = _rate(conn, today, lambda: time.sleep(ALONE_SECONDS)) if has_outlived else None
     alone = before if after is None else (before + after) / 2
     ratio = beside / alone

@@ -234,11 +234,12 @@ def _drain(server: Server, url: str, port: int, *, workers: int, count: int) -> 
         started_at = conn.execute("select clock_timestamp()").fetchone()
         assert started_at is not None
         with ExitStack() as stack:
-            for process in [
+            running = [
                 stack.enter_context(commands.started(url, *worker, **settings))
                 for _ in range(workers)
-            ]:
-                assert process.wait(600) == 0
+            ]
+            for one in running:
+                one.wait(seconds=600)
         row = conn.execute(
             "select count(*), extract(epoch from max(sent_at) - min(claimed_at))::float8"
             " from hyperdrip.message where state = 'sent' and claimed_at >= %s",
