@@ -1,6 +1,7 @@
 """The installed command as a process of its own: how long it takes, and how much memory."""
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -20,9 +21,13 @@ STOP_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that has ended. `peak_mb`: the most memory that it held at once (Linux), else 0."""
+    """A command that has ended; `cpu_seconds`: the processor time of its own process.
+
+    `peak_mb`: the most memory that it held at once (Linux), if that was asked for.
+    """
 
     seconds: float
+    cpu_seconds: float
     peak_mb: float
     out: str
     err: str
@@ -45,7 +50,7 @@ def run(
 ) -> Ended:
     """Run a program to its end. Raises: RuntimeError with what it said unless it ends with 0."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        started = time.perf_counter()
+        started, before = time.perf_counter(), _cpu_of_children()
         with subprocess.Popen(
             [str(part) for part in command],
             env=environment,
@@ -65,7 +70,7 @@ def run(
     if code:
         words = " ".join(str(part) for part in command[1:4])
         raise RuntimeError(f"{words} ended with {code}: {said[1] or said[0]}")
-    return Ended(seconds, peak, *said)
+    return Ended(seconds, _cpu_of_children() - before, peak, *said)
 
 
 def hyperdrip(
@@ -125,6 +130,12 @@ def peak_mb(pid: int) -> float:
     except OSError:
         return 0.0
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
+
+
+def _cpu_of_children() -> float:
+    """Of those that have ended and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _text(file: IO[bytes]) -> str:
