@@ -1,7 +1,7 @@
 # `make help` lists the targets. Needs Python 3.11 or newer, GNU make and nothing else.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all soak check build clean
+.PHONY: help run test test-all soak bench bench-full check build clean
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
@@ -23,7 +23,7 @@ CLEAN_ENV = env -i PATH="$(CURDIR)/$(BIN):$$PATH" $(foreach name,$(KEEP),$(if $(
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1#/p' Makefile | while IFS='#' read -r target text; do \
-		printf '  make %-8s %s\n' "$$target" "$$text"; \
+		printf '  make %-10s %s\n' "$$target" "$$text"; \
 	done
 
 run: .venv/.run ## The main job on a throw-away embedded PostgreSQL: leads in, planned, sent, proved
@@ -38,6 +38,12 @@ test-all: .venv/.dev ## The whole suite
 soak: .venv/.dev ## Damage for SECONDS=600 from SEED=1, and a table of what came of it
 	@$(CLEAN_ENV) python -m tests.faults.soak --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
+bench: .venv/.dev ## Ratios and counters on a PostgreSQL of their own, into benchmarks/RESULTS.md; choose with ARGS='--only drain'
+	@$(CLEAN_ENV) python -m benchmarks $(ARGS)
+
+bench-full: .venv/.dev ## The same with the long shapes
+	@$(CLEAN_ENV) python -m benchmarks --full $(ARGS)
+
 check: .venv/.dev ## Format, lint, types, import layers, SQL style
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; exit 1; }
 	@$(BIN)/ruff check --quiet .
@@ -49,7 +55,7 @@ build: .venv/.dev ## The sdist and the wheel, in dist/
 	@$(BIN)/hatchling build -d dist
 
 clean: ## Remove .venv and all that the tools leave behind
-	@rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
+	@rm -rf .venv benchmarks/.peers dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
 	@find hyperdrip tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # A .venv whose Python has gone, or which was made for another folder, is made again.

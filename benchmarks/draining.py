@@ -62,8 +62,8 @@ class Drained:
         for moment, count in self.ticks:
             at.append(moment)
             done.append(done[-1] + count)
-        start = next(i for i, n in enumerate(done) if n >= first * total)
         end = next(i for i, n in enumerate(done) if n >= last * total)
+        start = min(end - 1, next(i for i, n in enumerate(done) if n >= first * total))
         return (done[end] - done[start]) / (at[end] - at[start])
 
 

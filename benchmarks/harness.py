@@ -211,7 +211,7 @@ class Server:
         assert self._held is not None
         parts = conninfo_to_dict(self._held.dsn)
         query = urlencode({"host": str(parts["host"])}, quote_via=quote)
-        return f"postgresql://postgres@localhost/{database}?{query}"
+        return f"postgresql://postgres@/{database}?{query}"
 
     def connect(self, url: str = "") -> psycopg.Connection[Any]:
         """An autocommit connection to a database; with no `url` to none of the benchmarks'."""
@@ -223,32 +223,23 @@ class Server:
 
         `template`: the URL of another database to copy, to which nobody may be connected.
         """
-        name = f"{prefix}_{secrets.token_hex(4)}"
         source = str(conninfo_to_dict(template)["dbname"]) if template else self._template
-        self._copy(name, source)
-        try:
-            url = self.url(name)
+        with self._made(prefix, source) as url:
             with closing(self.connect(url)) as conn:  # a copy of another one sends nothing
                 fence.unlock(conn, fence.read_fence(conn))
             yield url
-        finally:
-            with closing(self.connect()) as conn:
-                conn.execute(
-                    sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
-                )
 
     @contextmanager
     def empty_database(self, prefix: str) -> Iterator[str]:
         """A database with nothing in it, gone at the end; yields its URL."""
-        name = f"{prefix}_{secrets.token_hex(4)}"
-        self._copy(name, "template0")
-        try:
-            yield self.url(name)
-        finally:
-            with closing(self.connect()) as conn:
-                conn.execute(
-                    sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
-                )
+        with self._made(prefix, "template0") as url:
+            yield url
+
+    @contextmanager
+    def copy(self, prefix: str, url: str) -> Iterator[str]:
+        """A copy of a database to which nobody is connected, gone at the end; yields its URL."""
+        with self._made(prefix, str(conninfo_to_dict(url)["dbname"])) as copied:
+            yield copied
 
     def settle(self, url: str) -> None:
         """Leave nothing to do from before: VACUUM (ANALYZE) and CHECKPOINT."""
@@ -273,6 +264,18 @@ class Server:
                     sql.SQL("alter system set {} = {}").format(sql.Identifier(name), value)
                 )
             conn.execute("select pg_reload_conf()")
+
+    @contextmanager
+    def _made(self, prefix: str, source: str) -> Iterator[str]:
+        name = f"{prefix}_{secrets.token_hex(4)}"
+        self._copy(name, source)
+        try:
+            yield self.url(name)
+        finally:
+            with closing(self.connect()) as conn:
+                conn.execute(
+                    sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
+                )
 
     def _copy(self, name: str, source: str) -> None:
         with closing(self.connect()) as conn:

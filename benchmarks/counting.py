@@ -1,0 +1,187 @@
+"""What a drain costs the server: counted, so that it does not move with the noise of a machine."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from benchmarks.backlog import Stage, add_leads, backlog, queue_of_today
+from benchmarks.draining import WAVE, Drained, drain
+from benchmarks.harness import Row, Server
+
+CLAIMS = 20
+OUR_NAME = "hyperdrip"
+_LINE = re.compile(r"^\[(?P<who>[^]]*)\] LOG:  (?:statement|execute [^:]*): (?P<text>.*)$")
+_WRITES = re.compile(
+    r"\b(insert into|update hyperdrip|delete from|for (no key )?update|pgmq\.(read|archive|set_vt))"
+)
+_TRANSACTION = ("begin", "commit", "rollback", "savepoint", "release")
+
+
+def wal(stage: Stage, messages: int) -> Iterator[Row]:
+    """WAL bytes of a message from its first read to its archive, full pages included."""
+    used, full_pages = {}, {}
+    for kind in ("floor", "ours"):
+        stage.settle()
+        with closing(stage.server.connect(stage.url)) as conn:
+            before = conn.execute(_WAL).fetchone()
+            drain(kind, stage.url, queue_of_today())
+            after = conn.execute(_WAL).fetchone()
+        assert before is not None
+        assert after is not None
+        used[kind] = float(after[0] - before[0]) / messages
+        full_pages[kind] = float(after[1] - before[1]) / messages
+    yield Row(
+        "drain, WAL bytes of a message/floor's",
+        used["ours"] / used["floor"],
+        None,
+        None,
+        2.2,
+        2.2,
+        False,
+        note=f"{used['ours']:,.0f} against {used['floor']:,.0f} bytes,"
+        f" right after a checkpoint: {full_pages['ours']:.3f} and {full_pages['floor']:.3f}"
+        " full pages of them",
+    )
+
+
+_WAL = "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0'), wal_fpi from pg_stat_wal"
+
+
+@dataclass
+class Counted:
+    """The statements of our worker between its first read and its last commit, as logged."""
+
+    statements: list[str]
+    commits: int
+    writing_commits: int
+
+
+def statements(stage: Stage, messages: int) -> Iterator[Row]:
+    """Statements and commits of a message, as the server logs them."""
+    stage.settle()
+    with _logged_statements(stage.server) as lines:
+        drained = drain("ours", stage.url, queue_of_today())
+    counted = _count(lines)
+    waves = drained.count / WAVE
+    yield Row(
+        f"drain, statements of a message in waves of {WAVE}",
+        len(counted.statements) / messages,
+        None,
+        None,
+        0.02,
+        0.02,
+        False,
+        note=f"{len(counted.statements) / waves:.1f} of a wave, without BEGIN and COMMIT",
+    )
+    yield Row(
+        f"drain, commits of a message in waves of {WAVE}",
+        counted.writing_commits / messages,
+        None,
+        None,
+        0.004,
+        0.004,
+        False,
+        note=f"{counted.writing_commits / waves:.2f} of a wave that write, and"
+        f" {(counted.commits - counted.writing_commits) / waves:.2f} that only read",
+    )
+
+
+@contextmanager
+def _logged_statements(server: Server) -> Iterator[list[str]]:
+    """Let the server log every statement; the lines are in the list that is yielded, at the end."""
+    server.alter("log_line_prefix", "[%a] ")
+    server.alter("log_statement", "all")
+    time.sleep(0.2)  # until the server has read its settings again
+    lines: list[str] = []
+    at = server.log.stat().st_size
+    try:
+        yield lines
+    finally:
+        server.alter("log_statement", None)
+        server.alter("log_line_prefix", None)
+        with server.log.open("rb") as log:
+            log.seek(at)
+            lines += log.read().decode(errors="replace").splitlines()
+
+
+def _count(lines: list[str]) -> Counted:
+    texts = _texts(lines)
+    first = next(i for i, text in enumerate(texts) if "pgmq.read(" in text)
+    # What an idle worker asks at its end belongs to no wave.
+    last = max(i for i, text in enumerate(texts) if text.lower().startswith("commit"))
+    counted = Counted([], 0, 0)
+    is_open = does_write = False
+    for text in texts[first : last + 1]:
+        word = text.split(None, 1)[0].lower().rstrip(";") if text else ""
+        if word not in _TRANSACTION:
+            counted.statements.append(text)
+        if word == "begin":
+            is_open, does_write = True, False
+            continue
+        does_write = bool(_WRITES.search(text)) or (is_open and does_write)
+        if word == "commit" or not is_open:
+            counted.commits += 1
+            counted.writing_commits += does_write
+            is_open = does_write = False
+    return counted
+
+
+def _texts(lines: list[str]) -> list[str]:
+    """The statements of our worker, in order; those of several lines are put together."""
+    texts: list[str] = []
+    is_ours = False
+    for line in lines:
+        found = _LINE.match(line)
+        if found:
+            is_ours = found["who"] == OUR_NAME
+            if is_ours:
+                texts.append(found["text"])
+        elif line.startswith("\t") and is_ours:
+            texts[-1] += "\n" + line[1:]
+        else:
+            is_ours = False
+    return texts
+
+
+def buffers(server: Server, *, due: int, future_leads: int) -> Iterator[Row]:
+    """Shared buffers that a wave touches, with and without messages that wait for later days."""
+    with backlog(server, due, max_messages=1) as near:
+        few = _touched(server, near)
+        tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+        file = server.folder / "leads.csv"
+        add_leads(near, file, future_leads, first=due + 1, start=tomorrow)
+        server.settle(near)
+        many = _touched(server, near)
+    yield Row(
+        f"drain, buffers of a wave with {future_leads * 5:,} future messages/none",
+        many / few,
+        None,
+        None,
+        1.1,
+        1.1,
+        False,
+        note=f"{many:,.0f} against {few:,.0f} of a wave of {WAVE}, {due:,} due",
+    )
+
+
+def _touched(server: Server, template: str) -> float:
+    """Shared buffers that our worker touches in a wave, in a copy of a database."""
+    with Stage(server, template) as stage:
+        stage.settle()
+        with closing(server.connect()) as conn:
+            before = conn.execute(_BUFFERS).fetchone()
+            drained: Drained = drain("ours", stage.url, queue_of_today(), messages=CLAIMS * WAVE)
+            after = conn.execute(_BUFFERS).fetchone()
+    assert before is not None
+    assert after is not None
+    return float(after[0] - before[0]) / (drained.count / WAVE)
+
+
+# What a session touched is there once it has ended.
+_BUFFERS = (
+    "select sum(hits + reads) from pg_stat_io"
+    " where backend_type = 'client backend' and object = 'relation' and context = 'normal'"
+)
