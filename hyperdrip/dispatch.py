@@ -301,7 +301,7 @@ def _check(outcome: object) -> None:
         "is_address_dead": bool,
     }
     for name, value in vars(outcome).items():
-        if not isinstance(value, kinds[name]):
+        if not isinstance(value, kinds.get(name, object)):
             raise TypeError(f"{name} of {type(outcome).__name__} is {type(value).__name__}")
 
 
