@@ -60,6 +60,28 @@ class ActingSender:
             yield claim, Sent()
 
 
+def test_a_worker_that_waits_for_an_answer_is_seen_to_be_alive(
+    conn: psycopg.Connection, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperdrip.worker.HEARTBEAT_SECONDS", 0.0)
+    add_leads(conn, 1, messages=1)
+    ages: list[float] = []
+
+    def hang(claims: Sequence[Claim], may_send: Callable[[Claim], bool]) -> Answers:
+        assert may_send(claims[0])
+        conn.execute("update hyperdrip.worker set last_seen_at = last_seen_at - interval '1 hour'")
+        yield None
+        (age,) = conn.execute(
+            "select extract(epoch from clock_timestamp() - last_seen_at)::float8"
+            " from hyperdrip.worker"
+        ).fetchall()
+        ages.extend(age)
+        yield claims[0], Sent()
+
+    assert drain(dsn, ActingSender(hang)).sent == 1
+    assert ages[0] < 60
+
+
 def pass_by(seconds: float) -> None:
     """Let time pass by the clock that leases go by."""
     ends = time.monotonic() + seconds
