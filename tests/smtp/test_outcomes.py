@@ -413,7 +413,7 @@ def test_a_refused_recipient_whose_message_is_wanted_all_the_same_gets_an_empty_
     def rule(event: Event) -> bytes | Act | None:
         if event.verb == "RCPT" and "l1@" in event.argument:
             return b"550 5.1.1 unknown\r\n"
-        if event.verb == "DOT" and event.times == 0 and is_cut:
+        if event.verb == "DOT" and not event.argument and is_cut:
             return Act.HANG_UP
         return b"354 go on\r\n" if event.verb == "DATA" else None
 
