@@ -105,6 +105,28 @@ def test_a_sender_that_only_waits_keeps_its_lease(dsn: str, conn: psycopg.Connec
     assert_all_sent_once(conn, sender)
 
 
+def test_a_worker_that_waits_for_an_answer_is_seen_to_be_alive(
+    dsn: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperdrip.worker.HEARTBEAT_SECONDS", 0.0)
+    add_leads(conn, 1, messages=1)
+    ages: list[float] = []
+
+    def hang(claims: Sequence[Claim], may_send: Callable[[Claim], bool]) -> Answers:
+        assert may_send(claims[0])
+        conn.execute("update hyperdrip.worker set last_seen_at = last_seen_at - interval '1 hour'")
+        yield None
+        (age,) = conn.execute(
+            "select extract(epoch from clock_timestamp() - last_seen_at)::float8"
+            " from hyperdrip.worker"
+        ).fetchall()
+        ages.extend(age)
+        yield claims[0], Sent()
+
+    assert drain(dsn, ActingSender(hang)).sent == 1
+    assert ages[0] < 60
+
+
 def test_what_has_its_answer_keeps_its_lease_until_the_wave_is_finished(
     dsn: str, conn: psycopg.Connection[Any]
 ) -> None:
@@ -194,6 +216,29 @@ def test_a_server_lost_while_answers_are_awaited_leaves_nothing_unknown(
 
     sender = ActingSender(act)
     assert drain(dsn, sender, vt_seconds=2).sent == 3
+    assert_all_sent_once(conn, sender)
+
+
+@pytest.mark.own_sessions
+def test_a_server_lost_at_a_heartbeat_does_not_cut_the_wave_short(
+    dsn: str,
+    conn: psycopg.Connection[Any],
+    cut_lines: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hyperdrip.worker.HEARTBEAT_SECONDS", 0.0)
+    add_leads(conn, 3, messages=1)
+
+    def act(claims: Sequence[Claim], may_send: Callable[[Claim], bool]) -> Answers:
+        for claim in claims:
+            assert may_send(claim)
+        cut_lines()
+        yield None
+        for claim in claims:
+            yield claim, Sent()
+
+    sender = ActingSender(act)
+    assert drain(dsn, sender).sent == 3
     assert_all_sent_once(conn, sender)
 
 

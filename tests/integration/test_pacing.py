@@ -50,6 +50,25 @@ def test_a_star_is_each_other_domains_own_pace(conn: psycopg.Connection) -> None
     assert waits == [None, 60.0, None, 3600.0 if LONGEST_WAIT_SECONDS > 3600 else 600.0, None]
 
 
+def test_a_limit_that_is_raised_counts_at_once(conn: psycopg.Connection) -> None:
+    slow = parse_domain_limits("DOMAIN_LIMITS", "example.com=1/d")
+    fast = parse_domain_limits("DOMAIN_LIMITS", "example.com=60/m")
+    assert pacing.reserve(conn, slow, emails(1), now=START) == [None]
+    (wait,) = pacing.reserve(conn, fast, emails(1), now=START)
+    assert wait is not None
+    assert wait < 10
+    assert pacing.reserve(conn, fast, emails(1), now=START + timedelta(seconds=wait)) == [None]
+
+
+def test_a_clock_that_is_put_back_holds_nobody_up(conn: psycopg.Connection) -> None:
+    limits = parse_domain_limits("DOMAIN_LIMITS", "example.com=60/m")
+    assert pacing.reserve(conn, limits, emails(1), now=START + timedelta(days=1)) == [None]
+    (wait,) = pacing.reserve(conn, limits, emails(1), now=START)
+    assert wait is not None
+    assert wait < 10
+    assert pacing.reserve(conn, limits, emails(1), now=START + timedelta(seconds=wait)) == [None]
+
+
 def test_without_a_limit_nothing_is_asked(conn: psycopg.Connection) -> None:
     limits = parse_domain_limits("DOMAIN_LIMITS", "a.com=1/m")
     assert pacing.reserve(conn, limits, emails(3)).waits == [None] * 3

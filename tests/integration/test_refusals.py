@@ -127,6 +127,26 @@ def test_what_was_handed_over_before_a_refusal_counts_and_only_the_rest_goes_bac
     assert standing_of(conn) == {"quota": (7, 3), "ledger": (0, 0, 0, 0, 0), "hidden": 0}
 
 
+def test_a_refused_message_stays_behind_the_others_for_as_long_as_the_sender_says(
+    conn: psycopg.Connection, dsn: str
+) -> None:
+    add_leads(conn, 5, messages=1)
+    sender = AnsweringSender(
+        lambda claim: Refused("550 5.7.1", 1800.4) if claim.lead_id == 1 else Sent()
+    )
+    summary = drain(dsn, sender, chance=HURRY)
+    assert sender.keys == [f"lead_{lead_id}-1-1" for lead_id in range(1, 6)]
+    assert (summary.sent, summary.retried, summary.waiting) == (4, 0, 1)
+    (row,) = conn.execute(
+        "select attempts, error, extract(epoch from not_before - clock_timestamp())::float8"
+        " from hyperdrip.message where state = 'planned'"
+    ).fetchall()
+    assert row[:2] == (0, None)
+    assert 1790 < row[2] <= 1801
+    assert standing_of(conn)["quota"] == (1, 4)
+    assert_audit_ok(conn)
+
+
 def test_a_drain_gives_up_after_three_refusals_and_a_signal_ends_any_wait(
     conn: psycopg.Connection, dsn: str
 ) -> None:

@@ -12,8 +12,9 @@ from typing import ClassVar
 import psycopg
 import pytest
 
-from hyperdrip import Hyperdrip, delivery, dispatch, leads, ledger, queue, standing
+from hyperdrip import Hyperdrip, delivery, dispatch, leads, ledger, pacing, queue, standing
 from hyperdrip import instance as instances
+from hyperdrip.domain_limits import parse_domain_limits
 from hyperdrip.errors import SettingsError
 from hyperdrip.models import Claim, Lead, Message, WorkerSummary
 from hyperdrip.queue import Address
@@ -124,7 +125,7 @@ def test_a_message_to_retry_waits_out_its_backoff_and_gives_its_quota_back(
     first = messages_of(conn, lead_id)[0]
     assert (first.state, first.attempts, first.error) == ("planned", 1, "451 later")
     assert quota_of(conn) == (1, 0)
-    # 30 s and a fifth more, on the server's clock; until then nobody reads it.
+    # A minute and a fifth more, on the server's clock; until then nobody reads it.
     (envelope_id,) = envelope_ids(conn, QUEUE)
     assert 60 < lease_seconds(conn, envelope_id) <= 72
     assert summary.next_attempt_at is not None
@@ -694,6 +695,33 @@ def test_the_pause_between_messages_comes_before_the_claim(
         frozenset({("sent", 1), ("planned", 2)}),
         frozenset({("sent", 2), ("planned", 1)}),
     }
+
+
+class Restless(Stop):
+    """Ends a worker that would wait."""
+
+    def wait(self, seconds: float) -> bool:
+        self.set()
+        return super().wait(seconds)
+
+
+def test_messages_that_wait_for_the_pace_of_their_domain_cost_no_pause(
+    conn: psycopg.Connection, dsn: str
+) -> None:
+    *_, last = add_leads(conn, 6, messages=1).lead_ids
+    conn.execute(
+        "update hyperdrip.lead set email = 'l' || id || '@slow.example' where id <> %s", [last]
+    )
+    limits = parse_domain_limits("DOMAIN_LIMITS", "slow.example=1/h")
+    assert pacing.reserve(conn, limits, ["first@slow.example"]) == [None]
+    sender = AnsweringSender()
+    options = {"message_delay_ms": 60_000, "is_drain": False}
+    with closing(make_worker(dsn, sender, stop=Restless(), **options)) as worker:
+        worker._dispatcher.domain_limits = limits
+        worker.run()
+    assert sender.keys == [f"lead_{last}-1-1"]
+    assert count_states(conn) == {"sent": 1, "planned": 5}
+    assert_audit_ok(conn)
 
 
 def test_a_worker_told_to_stop_gives_back_what_it_has_not_handed_over(

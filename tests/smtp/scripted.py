@@ -23,6 +23,7 @@ class Act(Enum):
     TAKE_AND_HANG_UP = auto()  # the message is taken, no answer
     TAKE_ANSWER_AND_HANG_UP = auto()  # the message is taken and answered, then the line is cut
     SILENCE = auto()  # no answer, the line stays
+    ASK_AND_HANG_UP = auto()  # at DATA: the message is asked for, and cut off as it begins to come
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class ScriptedServer:
     has_auth: bool = False
     auth: str = "AUTH PLAIN LOGIN"
     is_split: bool = False  # each octet of an answer in a packet of its own
+    is_narrow: bool = False  # takes in little at a time, so that a long message waits to leave
     host: str = "127.0.0.1"
     accepted: list[str] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -62,6 +64,9 @@ class ScriptedServer:
     def __post_init__(self) -> None:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         self._listener = socket.socket(family)
+        if self.is_narrow:
+            self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self._listener.bind((self.host, 0))
         self._listener.listen(100)
         self.port: int = self._listener.getsockname()[1]
@@ -228,9 +233,8 @@ class _Conversation:
         name = match[1].decode() if match else ""
         event = self._server.note("DOT", name, self._number, is_tls=self._is_tls)
         action = self._server.rule(event)
-        if not self._recipients:
-            self._send(b"554 5.5.1 nobody\r\n")
-            return
+        if not self._recipients and action is None:
+            action = b"554 5.5.1 nobody\r\n"
         takes = action in (None, Act.TAKE_AND_HANG_UP, Act.TAKE_ANSWER_AND_HANG_UP)
         if takes or (isinstance(action, bytes) and action.startswith(b"2")):
             self._server.take(body)
@@ -248,6 +252,9 @@ class _Conversation:
         if isinstance(action, Act):
             if action is Act.SILENCE:
                 return False
+            if action is Act.ASK_AND_HANG_UP:
+                self._send(b"354 go on\r\n")
+                self.sock.recv(1, socket.MSG_PEEK)
             raise _Hung
         answer = good if action is None else action
         self._send(answer)

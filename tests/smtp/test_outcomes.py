@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from hyperdrip.errors import SettingsError
+from hyperdrip.errors import NotFoundError, SettingsError
+from hyperdrip.models import Claim, Mail
 from hyperdrip.senders import Failed, Outcome, Refused, Retry, Sent, Unknown
 from hyperdrip.senders.smtp import SmtpSender
 from hyperdrip.smtp_url import Security, SmtpServer
@@ -46,7 +47,9 @@ TABLE: list[tuple[str, bytes | Act, type[Outcome], str, int]] = [
     ("MAIL", b"451 4.3.0 later\r\n", Refused, "451 4.3.0 later", 0),
     ("MAIL", b"530 5.7.0 authenticate\r\n", Refused, "530 5.7.0", 0),
     ("MAIL", b"550 5.1.8 bad sender\r\n", Refused, "550 5.1.8", 0),
+    ("MAIL", b"552 too big\r\n", Failed, "552 too big", 0),
     ("MAIL", b"552 5.3.4 too big\r\n", Failed, "552 5.3.4 too big", 0),
+    ("MAIL", b"552 5.2.2 sender over quota\r\n", Refused, "552 5.2.2 sender over quota", 0),
     ("MAIL", Act.HANG_UP, Refused, "closed the connection", 0),
     ("MAIL", Act.SILENCE, Refused, "", 0),
     ("MAIL", b"\x00\xffjunk\r\n", Refused, "it answered", 0),
@@ -122,6 +125,8 @@ def test_each_phase_and_reply_has_its_outcome(
         ("553 5.1.3 syntax", True),
         ("551 5.1.6 moved", True),
         ("556 5.1.10 null MX", True),
+        ("550 5.1.1 <relay@example.com>: User unknown", True),
+        ("550 5.1.1 User unknown in relay recipient table", True),
         ("550 unknown user", False),
         ("550 4.1.1 confused", False),
         ("550 5.1.0 other", False),
@@ -174,6 +179,62 @@ def test_a_second_try_has_to_begin_soon(new_sender: NewSender) -> None:
         sender = new_sender(server, timeouts=replace(QUICK, second_try=0.1))
         assert isinstance(send_one(sender), Refused)
         assert server.connections == 1
+
+
+def test_a_second_try_is_not_made_when_its_connection_took_too_long(
+    new_sender: NewSender,
+) -> None:
+    def rule(event: Event) -> Act | None:
+        if event.verb == "GREETING" and event.connection:
+            threading.Event().wait(0.5)
+        return Act.HANG_UP if event.verb == "RCPT" else None
+
+    with ScriptedServer(rule) as server:
+        sender = new_sender(server, timeouts=replace(QUICK, second_try=0.2))
+        assert send_one(sender) == Retry("RCPT TO: it closed the connection")
+        assert server.connections == 2
+        assert server.verbs().count("MAIL") == 1
+
+
+# The server's answer to one of the commands, what it does at the next, and what it said.
+CLEAR = [
+    ("MAIL", b"550 5.7.1 no\r\n", "RCPT", Refused("550 5.7.1 no (to MAIL FROM)")),
+    ("RCPT", b"550 5.1.1 no\r\n", "DATA", Failed("550 5.1.1 no (to RCPT TO)", True)),
+    ("RCPT", b"450 4.2.2 no\r\n", "DATA", Retry("450 4.2.2 no (to RCPT TO)")),
+]
+
+
+@pytest.mark.parametrize("action", [Act.HANG_UP, Act.SILENCE, b"junk\r\n"])
+@pytest.mark.parametrize(("verb", "reply", "behind", "outcome"), CLEAR)
+def test_a_clear_answer_counts_also_when_the_line_drops_behind_it(
+    new_sender: NewSender,
+    *,
+    verb: str,
+    reply: bytes,
+    behind: str,
+    outcome: Outcome,
+    action: bytes | Act,
+) -> None:
+    def rule(event: Event) -> bytes | Act | None:
+        if event.times == 0 and event.verb in (verb, behind):
+            return reply if event.verb == verb else action
+        return None
+
+    with ScriptedServer(rule) as server:
+        sender = new_sender(server)
+        assert send_one(sender, 1) == outcome
+        assert server.connections == 1
+        assert send_one(sender, 2) == Sent("Q1")
+        assert server.connections == 2
+
+
+def test_a_message_of_which_most_did_not_leave_was_not_taken(new_sender: NewSender) -> None:
+    with ScriptedServer(at("DATA", Act.ASK_AND_HANG_UP), is_narrow=True) as server:
+        sender = new_sender(server, compose=lambda claim: write_mail(claim, b"x" * 250_000))
+        outcome = send_one(sender)
+        assert isinstance(outcome, Retry)
+        assert outcome.reason.startswith("the message: ")
+        assert server.connections == 2
 
 
 def test_an_idle_connection_that_died_costs_nothing(new_sender: NewSender) -> None:
@@ -294,46 +355,66 @@ def test_an_abandoned_wave_leaves_the_connections_usable(new_sender: NewSender) 
         assert server.connections == 2
 
 
-# A server that refuses us, and not the recipient
+def test_a_message_is_not_handed_over_behind_one_of_an_abandoned_wave_that_hangs(
+    new_sender: NewSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperdrip.senders.smtp.TICK_SECONDS", 0.05)
+    go_on = threading.Event()
 
-
-def test_one_closed_relay_does_not_fail_a_campaign(new_sender: NewSender) -> None:
-    with ScriptedServer(at("RCPT", b"554 5.7.1 Relay access denied\r\n")) as server:
-        sender = new_sender(server)
-        outcomes = [send_one(sender, lead_id) for lead_id in range(1, 8)]
-        assert [type(outcome) for outcome in outcomes] == [Retry, Retry, *[Refused] * 5]
-
-
-def test_a_recipient_behind_its_own_policy_fails_alone(new_sender: NewSender) -> None:
-    def rule(event: Event) -> bytes | None:
-        is_closed = event.verb == "RCPT" and "l2@" in event.argument
-        return b"550 5.7.1 this list is for members\r\n" if is_closed else None
+    def rule(event: Event) -> None:
+        if event.verb == "DOT" and event.times == 1:
+            go_on.wait(10)
 
     with ScriptedServer(rule) as server:
-        sender = new_sender(server)
-        outcomes = [send_one(sender, lead_id) for lead_id in (1, 2, 3, 2, 3, 2, 3, 2)]
-        assert [type(o) for o in outcomes] == [Sent, *[Failed, Sent] * 3, Failed]
-        assert not any(o.is_address_dead for o in outcomes if isinstance(o, Failed))
+        sender = new_sender(server, timeouts=replace(QUICK, dot=10))
+        assert isinstance(send_one(sender, 1), Sent)
+        abandoned = sender.send_wave([make_claim(2)], lambda _: True)
+        assert next(abandoned) is None
+        abandoned.close()
+        asked: list[bool] = []
+        wave = sender.send_wave([make_claim(3)], lambda _: not asked.append(go_on.is_set()))
+        assert next(wave) is None
+        go_on.set()
+        assert [type(answer[1]) for answer in wave if answer] == [Sent]
+        assert asked == [True]
 
 
-def test_a_wave_ends_when_the_server_refuses_the_sender(new_sender: NewSender) -> None:
-    with ScriptedServer(at("MAIL", b"550 5.7.1 account suspended\r\n")) as server:
-        outcomes = send(new_sender(server, concurrency=1), make_claims(50))
-        assert {type(outcome) for outcome in outcomes} == {Refused}
-        assert server.verbs().count("MAIL") == 1
+def test_what_is_in_flight_gets_its_answer_also_when_the_next_cannot_be_written(
+    new_sender: NewSender,
+) -> None:
+    go_on = threading.Event()
+
+    def compose(claim: Claim) -> Mail:
+        if claim.lead_id == 2:
+            go_on.set()
+            raise NotFoundError("there is no version 2")
+        return write_mail(claim)
+
+    def rule(event: Event) -> None:
+        if event.verb == "DOT":
+            go_on.wait(10)
+
+    with ScriptedServer(rule) as server:
+        sender = new_sender(server, concurrency=2, compose=compose)
+        outcomes = send(sender, make_claims(3))
+        reason = "its campaign cannot be read: there is no version 2"
+        assert outcomes == [Sent("Q1"), Refused(reason), Refused(reason)]
 
 
 # What goes over the line
 
 
+@pytest.mark.parametrize("is_cut", [True, False])
 def test_a_refused_recipient_whose_message_is_wanted_all_the_same_gets_an_empty_one(
-    new_sender: NewSender,
+    new_sender: NewSender, *, is_cut: bool
 ) -> None:
     """RFC 2920 3.1: a server may take DATA although no recipient was good."""
 
-    def rule(event: Event) -> bytes | None:
+    def rule(event: Event) -> bytes | Act | None:
         if event.verb == "RCPT" and "l1@" in event.argument:
             return b"550 5.1.1 unknown\r\n"
+        if event.verb == "DOT" and not event.argument and is_cut:
+            return Act.HANG_UP
         return b"354 go on\r\n" if event.verb == "DATA" else None
 
     with ScriptedServer(rule) as server:
@@ -341,7 +422,7 @@ def test_a_refused_recipient_whose_message_is_wanted_all_the_same_gets_an_empty_
         assert isinstance(send_one(sender, 1), Failed)
         assert isinstance(send_one(sender, 2), Sent)
         assert server.accepted == ["lead_2-1-1"]
-        assert server.connections == 1
+        assert server.connections == 1 + is_cut
 
 
 @pytest.mark.parametrize("is_pipelined", [True, False])
@@ -394,6 +475,10 @@ def test_a_message_arrives_as_it_is_with_dots_and_line_ends(
         (("8BITMIME",), "jürgen@example.com", b"x", Failed, None),
         (("SIZE 50",), "a@example.com", b"x" * 100, Failed, None),
         (("SIZE 0",), "a@example.com", b"x" * 100, Sent, r" SIZE=\d+"),
+        (ALL, '"a b"@example.com', b"x", Sent, r" SIZE=\d+"),
+        (ALL, '"a<b>\\"c"@example.com', b"x", Sent, r" SIZE=\d+"),
+        (ALL, '"a\tb"@example.com', b"x", Failed, None),
+        (ALL, '"a>@example.com', b"x", Failed, None),
         (ALL, "a b@example.com", b"x", Failed, None),
         (ALL, "a>\r\nRCPT TO:<b@example.com", b"x", Failed, None),
     ],

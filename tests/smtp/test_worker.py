@@ -84,6 +84,8 @@ ACTS: dict[str, tuple[Rule, str, tuple[int, int], int, int]] = {
     "takes it": (lambda _: None, "sent", (0, 1), 1, 1),
     "busy at the greeting": (at("GREETING", b"421 busy\r\n"), "planned", (1, 0), 0, 0),
     "sender not allowed": (at("MAIL", b"550 5.7.1 not you\r\n"), "planned", (1, 0), 0, 0),
+    "lost before a recipient is named": (at("MAIL", Act.HANG_UP), "planned", (1, 0), 0, 0),
+    "closed relay": (at("RCPT", b"550 5.1.2 Relay not allowed\r\n"), "planned", (1, 0), 1, 0),
     "greylisted": (at("RCPT", b"450 4.2.0 later\r\n"), "planned", (1, 0), 1, 0),
     "no such user": (at("RCPT", b"550 5.1.1 unknown\r\n"), "failed", (0, 0), 1, 0),
     "no to the data": (at("DATA", b"554 5.6.0 no\r\n"), "failed", (0, 0), 1, 0),
@@ -120,6 +122,8 @@ def test_what_the_server_does_decides_state_quota_and_attempts(
         assert quota_of(conn) == quota
         assert attempts_of(conn) == [attempts]
         assert len(server.accepted) == arrived
+    is_dead = act == "no such user"
+    assert conn.execute("select count(*) from hyperdrip.suppression").fetchone() == (is_dead,)
     assert_audit_ok(conn)
 
 
@@ -133,6 +137,48 @@ def test_what_is_unknown_is_held_and_its_drip_goes_on(
             work(dsn, sender, clock=SetClock(noon(MONDAY + timedelta(days=days))))
         assert len(server.accepted) == len(set(server.accepted)) == 6
     assert count_states(conn) == {"sent": 5, "unknown": 1}
+    assert_audit_ok(conn)
+
+
+@pytest.mark.parametrize(("has_taken", "failed"), [(True, 2), (False, 0)])
+def test_recipients_with_a_policy_of_their_own_do_not_stop_all_behind_them(
+    conn: psycopg.Connection,
+    dsn: str,
+    new_sender: Callable[..., SmtpSender],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    has_taken: bool,
+    failed: int,
+) -> None:
+    monkeypatch.setattr("hyperdrip.retry.LONGEST_REFUSAL_SECONDS", 0.01)
+    ids = add_leads(conn, 12, messages=1).lead_ids
+    members = ids[has_taken : 4 + has_taken]
+    conn.execute(
+        "update hyperdrip.lead set email = 'l' || id || '@members.example' where id = any(%s)",
+        [list(members)],
+    )
+
+    def rule(event: Event) -> bytes | None:
+        is_closed = event.verb == "RCPT" and "@members.example" in event.argument
+        return b"550 5.7.1 this list is for members\r\n" if is_closed else None
+
+    with (
+        ScriptedServer(rule) as server,
+        closing(make_worker(dsn, new_sender(server, concurrency=1), is_drain=False)) as worker,
+    ):
+        worker.begin()
+        for _ in range(20):
+            worker.step()
+        assert len(server.accepted) == 8
+    states = {"sent": 8, "planned": 4 - failed} | ({"failed": failed} if failed else {})
+    assert count_states(conn) == states
+    # The first two were tried; those behind them were not, and come again when others have gone.
+    waits = conn.execute(
+        "select attempts, extract(epoch from not_before - clock_timestamp())::float8"
+        " from hyperdrip.message where state = 'planned' order by lead_id"
+    ).fetchall()
+    assert [attempts for attempts, _ in waits] == [1, 1, 0, 0][failed:]
+    assert all(1700 < seconds <= 1800 for attempts, seconds in waits if not attempts)
     assert_audit_ok(conn)
 
 

@@ -267,6 +267,8 @@ def test_a_blank_value_is_missing_and_the_lead_that_misses_it_is_told_by_name(
         ("{{ name * 9 }}", "* is for numbers"),
         ("{{ 1 / 0 }}", "a value does not fit what is done with it"),
         ("{{ name + 1 }}", "a value does not fit what is done with it"),
+        ("{{ name | truncate(2) }}", "a value does not fit what is done with it"),
+        ("{{ talks | truncate(1, false, '', 0) }}", "a value does not fit what is done with it"),
         ("[a]({{ fields.link }})", "'javascript:alert(1)' is no address for a link"),
         ("{% for a in talks %}{% for b in talks %}{{fields.l}}{% endfor %}{% endfor %}", "longer"),
     ],

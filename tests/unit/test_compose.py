@@ -301,6 +301,9 @@ def test_an_address_that_needs_smtputf8_says_so_and_another_domain_is_written_in
     assert mail.needs_smtputf8
     assert "<zoë@xn--bcher-kva.example>\r\n" in mail.data.decode()
     assert not write(Recipient("Zoë", "zoe@bücher.example")).needs_smtputf8
+    answered = make_letterhead(CAMPAIGN, replace(SETTINGS, reply_to="zoë@example.com"))
+    ada = Recipient("Ada", "ada@example.com")
+    assert compose(COMPILED.render(1, ada), answered, ada, key="k", date=DATE).needs_smtputf8
 
 
 @pytest.mark.parametrize("text", ["a\rb", "a\0", "\x1b", "\ud800", "a\r\n.\r\n"])
@@ -357,6 +360,10 @@ def test_the_campaign_s_own_sender_goes_before_the_settings() -> None:
         ({"reply_to": "a@b@c"}, "REPLY_TO 'a@b@c' is no e-mail address"),
         ({"public_url": "http://u.example.com"}, "https only"),
         ({"public_url": "https://u.example.com> x"}, "PUBLIC_URL"),
+        ({"public_url": "https://"}, "PUBLIC_URL='https://'"),
+        ({"public_url": "https:///u"}, "PUBLIC_URL='https:///u'"),
+        ({"public_url": "https://u.example.com/#a"}, "PUBLIC_URL='https://u.example.com/#a'"),
+        ({"public_url": "https://u.example.com/?a=1"}, "PUBLIC_URL='https://u.example.com/?a=1'"),
         ({"unsubscribe_mailto": "nobody"}, "UNSUBSCRIBE_MAILTO 'nobody' is no e-mail address"),
         ({"unsubscribe_mailto": "é@example.com"}, "is not ASCII"),
         ({"postal_address": "Acme\x07"}, "POSTAL_ADDRESS 'Acme\\x07' has a line break or a con"),
@@ -380,6 +387,7 @@ def test_a_setting_that_cannot_stand_in_a_header_is_refused_by_name(
         ('"M, \\"A\\"" <"a b"@example.com>', Mailbox('M, "A"', '"a b"@example.com')),
         ('"A  B" <ab@example.com>', Mailbox("A  B", "ab@example.com")),
         ("Zoë <zoe@bücher.example>", Mailbox("Zoë", "zoe@xn--bcher-kva.example")),
+        ("zoe@bücher.example\u3002", Mailbox("", "zoe@xn--bcher-kva.example")),
     ],
 )
 def test_a_mailbox_is_read_and_written(text: str, expected: Mailbox) -> None:
