@@ -111,7 +111,9 @@ _ABOUT_US = re.compile(
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(r"<[^>]*>|\S+@\S+")
+# How long a message stays behind the others, or the next try would be made with it again.
 ASIDE_SECONDS = 1800.0
+LOST_SECONDS = 300.0
 
 
 def judge(phase: Phase, reply: Reply) -> Verdict:
@@ -138,7 +140,8 @@ def judge(phase: Phase, reply: Reply) -> Verdict:
 
 def lost(phase: Phase, reason: str) -> Verdict:
     """The session is of no more use. Before RCPT nothing was said of the recipient: it is us."""
-    return Verdict(Refused(reason) if phase is Phase.MAIL else Retry(reason), is_lost=True)
+    is_us = phase is Phase.MAIL
+    return Verdict(Refused(reason, LOST_SECONDS) if is_us else Retry(reason), is_lost=True)
 
 
 def _of_mail(reply: Reply, what: str) -> Outcome:

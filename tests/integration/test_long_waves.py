@@ -109,6 +109,7 @@ def test_a_worker_that_waits_for_an_answer_is_seen_to_be_alive(
     dsn: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hyperdrip.worker.HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr("hyperdrip.dispatch.LOOK_SECONDS", 0.0)
     add_leads(conn, 1, messages=1)
     ages: list[float] = []
 
@@ -226,6 +227,7 @@ def test_a_server_lost_at_a_heartbeat_does_not_cut_the_wave_short(
     cut_lines: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("hyperdrip.dispatch.LOOK_SECONDS", 0.0)
     monkeypatch.setattr("hyperdrip.worker.HEARTBEAT_SECONDS", 0.0)
     add_leads(conn, 3, messages=1)
 

@@ -174,6 +174,15 @@ def test_a_second_try_on_a_server_that_is_gone_is_refused_and_not_an_attempt(
         assert "421 4.3.2 closed for today" in outcome.reason
 
 
+def test_with_whom_a_server_was_lost_at_mail_steps_aside_for_the_next_try(
+    new_sender: NewSender,
+) -> None:
+    with ScriptedServer(at("MAIL", Act.HANG_UP)) as server:
+        outcome = send_one(new_sender(server))
+        assert isinstance(outcome, Refused)
+        assert outcome.seconds == 300
+
+
 def test_a_second_try_has_to_begin_soon(new_sender: NewSender) -> None:
     with ScriptedServer(at("MAIL", Act.SILENCE)) as server:
         sender = new_sender(server, timeouts=replace(QUICK, second_try=0.1))
