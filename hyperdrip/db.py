@@ -119,7 +119,6 @@ def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:
             )
             conn.server_cursor_factory = _BinaryServerCursor
             conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-            set_json_loads(_read_json, conn)
             break
         except psycopg.ProgrammingError:
             raise SettingsError(
@@ -139,6 +138,7 @@ def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:
     except BaseException:
         conn.close()
         raise
+    set_json_loads(_read_json, conn)
     return conn
 
 

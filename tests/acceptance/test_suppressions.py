@@ -118,6 +118,7 @@ def test_a_list_comes_in_from_a_file_or_a_pipe_and_lines_without_an_address_are_
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_100_000_addresses_are_suppressed_in_seconds(
     commands: Commands, conn: psycopg.Connection
 ) -> None:
