@@ -102,16 +102,19 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def connect(dsn: str, *, is_writer: bool = True) -> psycopg.Connection:
-    """Open an autocommit connection. A server with no free slot is asked again for a minute.
+def connect(
+    dsn: str, *, is_writer: bool = True, patience_seconds: float = CROWDED_SECONDS
+) -> psycopg.Connection:
+    """Open an autocommit connection.
 
-    Behind a pooler no statement is prepared: the next one may run in another server process.
+    A server with no free slot is asked again for `patience_seconds`. Behind a pooler no statement
+    is prepared: the next one may run in another server process.
 
     Raises: SettingsError for a malformed address, or an option that a pooler refuses;
     DatabaseUnavailable when the server cannot be reached or is a standby (with `is_writer`);
     DatabaseError when it is too old.
     """
-    give_up_at = time.monotonic() + CROWDED_SECONDS
+    give_up_at = time.monotonic() + patience_seconds
     while True:
         try:
             conn = OwnConnection.connect(

@@ -13,6 +13,7 @@ from hyperdrip.cli.output import (
     print_json,
     print_line,
     print_table,
+    short_instant,
     worker_json,
 )
 from hyperdrip.errors import AuditFailed, HyperdripError
@@ -193,6 +194,8 @@ def _describe(summary: WorkerSummary) -> str:
             parts.append(f"{number} {word}")
     if summary.quota_reached:
         parts.append("today's quota is used up")
+    elif summary.waiting and summary.next_attempt_at:
+        parts.append(f"the next from {short_instant(summary.next_attempt_at)} on")
     return ", ".join(parts)
 
 

@@ -174,7 +174,9 @@ class RunningMethods(CalendarMethods):
         return make_kit(self.settings, self._load_campaign, instance=fingerprint)
 
     def _load_campaign(self, name: str, version: int) -> Campaign:
-        with converted_errors(), closing(connect(self.dsn)) as conn:
+        # Leases of the wave run meanwhile: it is not waited for a slot for long.
+        patience = self.settings.visibility_timeout / 6
+        with converted_errors(), closing(connect(self.dsn, patience_seconds=patience)) as conn:
             return campaigns.require_campaign(conn, name, version).campaign
 
     def store_daily_max(self) -> int | None:
