@@ -2,7 +2,7 @@
 -- One row for each given message that was not simply being sent: lead, run, number, and the state before
 -- (unknown), or null when another token or state stands there and nothing was changed; by lead and number.
 -- Each is looked up by its key, whatever the statistics say of states. Their leads are locked, and with them all
--- that may change such a message.
+-- that may change such a message. What was not handed over keeps what was said of it before.
 with held as materialized (
     select
         given.lead_id,
@@ -40,7 +40,7 @@ finished as (
     set
         state = held.new_state,
         sent_at = held.sent_at,
-        error = held.error,
+        error = case when held.is_attempt then held.error else coalesce(held.error, message.error) end,
         provider_id = held.provider_id,
         attempts = message.attempts - case when held.is_attempt then 0 else 1 end,
         not_before = case

@@ -96,12 +96,22 @@ def _find_lost(rows: Sequence[Row], seen: Counter[str]) -> list[str]:
 def _find_repeated(rows: Sequence[Row], seen: Counter[str], allowed: Allowed) -> list[str]:
     again = [key for key, count in seen.items() if count > 1]
     repeats = sum(count - 1 for count in seen.values())
-    held = {"sent", "unknown"}
-    unheld = [row.key for row in rows if seen[row.key] and row.state not in held]
+    unheld = [row.key for row in rows if seen[row.key] and not _is_known(row, allowed)]
     return [
         *(_words(f"repeated {repeats} times", again) if repeats > allowed.repeats else []),
         *_words("would be repeated: the sink has, and the ledger does not know of", unheld),
     ]
+
+
+def _is_known(row: Row, allowed: Allowed) -> bool:
+    """Does the ledger know that this message may have left?
+
+    With `resend` one of unknown fate waits to go again; when its lead is stopped before that, it is
+    cancelled, and its error still says why it was to go again.
+    """
+    if allowed.repeats and row.state == "cancelled":
+        return row.error is not None
+    return row.state in ("sent", "unknown")
 
 
 def _find_over_quota(arrivals: Sequence[Arrival], allowed: Allowed) -> list[str]:

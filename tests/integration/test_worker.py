@@ -18,7 +18,7 @@ from hyperdrip.domain_limits import parse_domain_limits
 from hyperdrip.errors import SettingsError
 from hyperdrip.models import Claim, Lead, Message, WorkerSummary
 from hyperdrip.queue import Address
-from hyperdrip.senders import Failed, Outcome, Retry, Sent, Unknown
+from hyperdrip.senders import Failed, Later, Outcome, Refused, Retry, Sent, Unknown
 from hyperdrip.senders.console import ConsoleSender
 from hyperdrip.signals import Stop
 from tests.factories import (
@@ -304,6 +304,26 @@ def test_only_active_leads_are_written_to_whoever_changed_the_status(
     sender = AnsweringSender()
     assert work(dsn, sender).sent == 1
     assert [claim.lead_id for claim in sender.handed_over] == [active]
+
+
+def test_what_was_to_go_again_and_never_did_says_what_came_of_it_the_first_time(
+    conn: psycopg.Connection, dsn: str
+) -> None:
+    (lead_id,) = add_leads(conn, 1, messages=1).lead_ids
+    outcomes: list[Outcome] = [Unknown("the line was lost"), Refused("421"), Later("a pace", 5)]
+    for outcome in outcomes:
+        sender = AnsweringSender(lambda _, outcome=outcome: outcome)
+        with closing(make_worker(dsn, sender, on_unknown="resend")) as worker:
+            worker.step()
+            worker.stop.set()
+            worker.run()
+        (message,) = messages_of(conn, lead_id)
+        assert (message.state, message.error) == ("planned", "the line was lost")
+        show_all(conn, QUEUE)
+    standing.stop_leads(conn, SetClock(), [lead_id], reason="enough")
+    (message,) = messages_of(conn, lead_id)
+    assert (message.state, message.error) == ("cancelled", "the line was lost")
+    assert_audit_ok(conn)
 
 
 def test_messages_that_stay_blocked_keep_no_drain_from_ending(
