@@ -1,6 +1,7 @@
 """worker, rollover, pause, resume, and audit."""
 
 import logging
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -194,7 +195,7 @@ def _describe(summary: WorkerSummary) -> str:
             parts.append(f"{number} {word}")
     if summary.quota_reached:
         parts.append("today's quota is used up")
-    elif summary.waiting and summary.next_attempt_at:
+    elif summary.next_attempt_at and summary.next_attempt_at > datetime.now(UTC):
         parts.append(f"the next from {short_instant(summary.next_attempt_at)} on")
     return ", ".join(parts)
 

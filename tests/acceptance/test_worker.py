@@ -1,5 +1,6 @@
 """`hyperdrip worker` and what starts and stops it: announcements, pause, days gone by."""
 
+import re
 import signal
 from datetime import date, timedelta
 
@@ -39,6 +40,17 @@ def test_a_drain_with_nothing_due_says_what_comes_next(
     drained = commands.within.run(*AT_ONCE)
     assert drained.err.splitlines()[-1] == "Nothing due; next: 3 on 2024-01-16"
     assert drained.out == "0 sent\n"
+
+
+def test_a_drain_that_leaves_messages_to_their_pace_says_from_when_on_the_next_may_go(
+    commands: Commands, conn: psycopg.Connection
+) -> None:
+    add_leads(conn, 3, messages=1)
+    conn.execute("update hyperdrip.lead set email = id || '@slow.example'")
+    drained = commands.within.run(*AT_ONCE, DOMAIN_LIMITS="slow.example=1/h")
+    assert re.fullmatch(
+        r"1 sent, 2 waiting, the next from \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ on\n", drained.out
+    )
 
 
 def test_the_console_sender_says_that_it_delivers_nothing_and_the_null_sender_keeps_quiet(

@@ -733,7 +733,7 @@ def test_messages_that_wait_for_the_pace_of_their_domain_cost_no_pause(
         "update hyperdrip.lead set email = 'l' || id || '@slow.example' where id <> %s", [last]
     )
     limits = parse_domain_limits("DOMAIN_LIMITS", "slow.example=1/h")
-    assert pacing.reserve(conn, limits, ["first@slow.example"]) == [None]
+    assert pacing.reserve(conn, limits, ["first@slow.example"]).waits == [None]
     sender = AnsweringSender()
     options = {"message_delay_ms": 60_000, "is_drain": False}
     with closing(make_worker(dsn, sender, stop=Restless(), **options)) as worker:
