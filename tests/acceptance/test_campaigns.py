@@ -83,6 +83,17 @@ def test_an_edit_is_for_leads_to_come_until_those_under_way_are_moved(
     commands.assert_audit_ok()
 
 
+def test_who_cannot_be_moved_is_not_among_those_that_moving_is_offered_for(
+    commands: Commands, folder: Path
+) -> None:
+    commands.run("campaigns", "apply", "trial")
+    commands.run(*ELIF)
+    commands.run(*(word.replace("elif", "ada") for word in ELIF), "--max-messages", "1")
+    (folder / "02-step.md").unlink()
+    said = commands.run("campaigns", "apply", "trial").err
+    assert "2 leads under way on version 1: unchanged; --move-active moves 1 of them\n" in said
+
+
 def test_a_folder_with_mistakes_or_a_lead_that_cannot_be_written_to_stores_nothing(
     commands: Commands, conn: psycopg.Connection, folder: Path
 ) -> None:
