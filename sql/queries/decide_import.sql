@@ -27,7 +27,7 @@ with judged as (
     ) as suppressed on true
     left join hyperdrip.lead as known on staged.email_key = lower(known.email)
     left join hyperdrip.lead as owner
-        on staged.phone_key = owner.phone_key and owner.id is distinct from known.id
+        on staged.phone_key = hyperdrip.phone_key(owner.phone) and owner.id is distinct from known.id
     where staged.batch = %(batch)s
 ),
 

@@ -3,7 +3,7 @@
 select
     lead.id,
     lower(lead.email) as email_key,
-    lead.phone_key
+    hyperdrip.phone_key(lead.phone) as phone_key
 from hyperdrip.lead as lead
 where lower(lead.email) = any(
     select lower(given.email) from unnest(%(emails)s::text[]) as given (email)
@@ -12,7 +12,7 @@ union
 select
     lead.id,
     lower(lead.email) as email_key,
-    lead.phone_key
+    hyperdrip.phone_key(lead.phone) as phone_key
 from hyperdrip.lead as lead
-where lead.phone_key = any(%(phone_keys)s::text[])
+where hyperdrip.phone_key(lead.phone) = any(%(phone_keys)s::text[])
 order by 1;

@@ -32,7 +32,7 @@ where
     strpos(lower(lead.name), wanted.words) > 0
     or strpos(lower(lead.email), wanted.words) > 0
     or strpos(lower(lead.notes), wanted.words) > 0
-    or strpos(lead.phone_key, wanted.digits) > 0
+    or strpos(hyperdrip.phone_key(lead.phone), wanted.digits) > 0
     or exists (
         select 1
         from jsonb_each_text(lead.fields) as pair (name, value)

@@ -43,6 +43,7 @@ def test_migrate_makes_an_empty_database_usable_and_status_says_what_is_there(
         "0009_domain_pace",
         "0010_unsubscribed",
         "0011_room_for_updates",
+        "0012_phone_index",
     ]
     assert before["environment"] is None
 

@@ -13,7 +13,7 @@ from hyperdrip.errors import InvalidDataError
 from hyperdrip.lead_values import check_new_lead, parse_key, phone_key
 from hyperdrip.models import NewLead
 
-MIGRATION = Path(__file__).parents[2] / "sql" / "migrations" / "0001_schema.sql"
+MIGRATION = Path(__file__).parents[2] / "sql" / "migrations" / "0012_phone_index.sql"
 
 
 def check(**changes: Any) -> NewLead:
@@ -169,10 +169,10 @@ def test_whatever_is_typed_is_refused_in_a_line_or_fits_the_database(**typed: An
 
 
 def table_rule(phone: str) -> str:
-    """The expression of the column `phone_key`, read from the migration and worked out here."""
+    """The function `phone_key` of the database, read from the migration and worked out here."""
     rule = re.search(
-        r"phone_key text generated always as \(\s*regexp_replace\(regexp_replace\(phone,"
-        r" '(?P<drop>[^']*)', '(?P<by>[^']*)', 'g'\), '(?P<first>[^']*)', '(?P<then>[^']*)'\)\s*\)",
+        r"select regexp_replace\(regexp_replace\(\$1,"
+        r" '(?P<drop>[^']*)', '(?P<by>[^']*)', 'g'\), '(?P<first>[^']*)', '(?P<then>[^']*)'\)",
         MIGRATION.read_text(),
     )
     assert rule
