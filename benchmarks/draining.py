@@ -147,23 +147,20 @@ def _work(job: Job, gate: Barrier, sender: Connection) -> None:
 def run_ours(watch: Watch, ready: Callable[[], object]) -> None:
     """What `hyperdrip worker --sender null --message-delay 0 --drain` runs, and notes of it."""
     from benchmarks.backlog import settings_of
-    from hyperdrip import Hyperdrip, delivery, queue
+    from hyperdrip import Hyperdrip, delivery
     from hyperdrip.signals import Stop
 
-    read, finish_and_claim, stop = queue.read, delivery.finish_and_claim, Stop()
-
-    def noted_read(*args: Any, **options: Any) -> Any:
-        watch.begin()
-        return read(*args, **options)
+    finish_and_claim, stop = delivery.finish_and_claim, Stop()
 
     def noted_finish(*args: Any, **options: Any) -> Any:
+        watch.begin()
         settled, claimed = finish_and_claim(*args, **options)
         watch.committed(len(settled.finished))
         if watch.is_over:
             stop.set()
         return settled, claimed
 
-    queue.read, delivery.finish_and_claim = noted_read, noted_finish
+    delivery.finish_and_claim = noted_finish
     with closing(Hyperdrip(watch.job.url, settings_of(watch.job.url))) as drip:
         drip.run_worker(is_drain=True, stop=stop, on_start=lambda _worker: ready())
 

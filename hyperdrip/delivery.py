@@ -8,7 +8,7 @@ Lock order: leads by id, messages, envelopes, quota.
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -50,23 +50,27 @@ class Settled:
 
 @dataclass(frozen=True)
 class Request:
-    """What a worker asks to claim: envelopes of one day's queue, and who asks.
+    """What a worker asks to claim: up to `quantity` messages of one day's queue, and who asks.
 
-    `strangers`: envelopes in that queue that point at nothing.
+    `on_read` is told what was read before any of it can be claimed.
     """
 
-    pointers: Sequence[Pointer]
-    strangers: Sequence[int]
+    quantity: int
     day: date
     sender: str
     worker: int
     vt_seconds: int
+    on_read: Callable[[Sequence[Pointer]], None] = lambda _pointers: None
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """What came of a request. The messages of `held` were locked by somebody else."""
+    """What came of a request. The messages of `held` were locked by somebody else.
 
+    `has_read`: there was anything to read.
+    """
+
+    has_read: bool = False
     claims: tuple[Claim, ...] = ()
     expired: tuple[Pointer, ...] = ()
     held: tuple[Pointer, ...] = ()
@@ -83,27 +87,26 @@ def finish_and_claim(
     batch: Batch,
     request: Request | None,
 ) -> tuple[Settled, Claimed]:
-    """Settle one wave and claim the next, in one transaction."""
+    """Settle one wave, read and claim the next, in one transaction."""
     with conn.transaction():
         changes: dict[date, quota.Change] = defaultdict(quota.Change)
         settled = _finish(conn, environment, batch, changes) if batch.finishes else Settled()
         if request is None:
             quota.apply(conn, changes)
             return settled, Claimed()
-        left_out = ledger.lock_wave(conn, request.pointers, day=request.day)
         name = queue.name_of(environment, request.day)
-        queue.archive(conn, name, [*request.strangers, *left_out.orphans])
+        pointers, strangers = queue.read(
+            conn, name, vt_seconds=request.vt_seconds, quantity=request.quantity
+        )
+        request.on_read(pointers)
+        queue.archive(conn, name, strangers)
         quota.apply(conn, {d: c for d, c in changes.items() if d <= request.day})
-        others = [envelope_id for _, envelope_id in (*left_out.expired, *left_out.held)]
-        unclaimable = {*left_out.orphans, *others}
-        candidates = [item for item in request.pointers if item[1] not in unclaimable]
-        claimed = _claim(conn, clock, name, request, candidates)
+        claimed = _claim(conn, clock, name, request, pointers) if pointers else Claimed()
         quota.apply(conn, {d: c for d, c in changes.items() if d > request.day})
         return settled, replace(
             claimed,
-            expired=left_out.expired,
-            held=left_out.held,
-            orphans=len(request.strangers) + len(left_out.orphans),
+            has_read=bool(pointers or strangers),
+            orphans=claimed.orphans + len(strangers),
         )
 
 
@@ -215,11 +218,15 @@ def _finish(
     changes: dict[date, quota.Change],
 ) -> Settled:
     statuses = leads.lock_finishing(conn, {finish.key[0] for finish in batch.finishes})
-    deviating = ledger.finish_messages(conn, batch.finishes)
+    sent = [finish for finish in batch.finishes if finish.state is MessageState.SENT]
+    missed, rows = ledger.finish_sent(conn, sent)
+    others = [f for f in batch.finishes if f.state is not MessageState.SENT or f.key in missed]
+    deviating = ledger.finish_messages(conn, others)
     finished = [f for f in batch.finishes if deviating.get(f.key, MessageState.SENDING)]
     returned = [f for f in finished if f.state is MessageState.PLANNED]
     settled = [f for f in finished if f.state is not MessageState.PLANNED]
-    completed = _advance(conn, settled, deviating)
+    left = [f for f in settled if f.state is not MessageState.SENT or f.key in missed]
+    completed = [*(Completed(*row) for row in rows), *_advance(conn, left, deviating)]
     failed = [f for f in settled if f.state is MessageState.FAILED]
     for finish in failed:
         changes[finish.day].sent -= 1
@@ -311,31 +318,48 @@ def _claim(
     clock: Clock,
     name: str,
     request: Request,
-    candidates: Sequence[Pointer],
+    pointers: Sequence[Pointer],
 ) -> Claimed:
-    """Claim what today's quota has room for; the messages are locked already."""
-    claims: list[Claim] = []
-    if candidates:
-        quota.lock_days(conn, [request.day])
-        claims = ledger.claim_wave(
+    """Claim what today's quota has room for. The envelopes, read just now, are locked."""
+    quota.lock_days(conn, [request.day])
+    now = clock.read(conn)
+
+    def claim(pointers: Sequence[Pointer]) -> list[Claim]:
+        return ledger.claim_wave(
             conn,
-            candidates,
+            pointers,
             day=request.day,
             sender=request.sender,
             worker=request.worker,
-            now=clock.read(conn),
+            now=now,
         )
-    if len(claims) == len(candidates):
+
+    claims = claim(pointers)
+    if len(claims) == len(pointers):
         return Claimed(claims=tuple(claims))
-    mine = {claim.envelope_id for claim in claims}
-    left = [(key, envelope_id) for key, envelope_id in candidates if envelope_id not in mine]
+    left = _without(pointers, [claim.envelope_id for claim in claims])
+    left_out = ledger.lock_wave(conn, left, day=request.day)
+    queue.archive(conn, name, left_out.orphans)
+    others = [envelope_id for _, envelope_id in (*left_out.expired, *left_out.held)]
+    candidates = _without(left, [*left_out.orphans, *others])
+    # Locked now: what somebody else had locked a moment ago is claimed, and the others are blocked.
+    more = claim(candidates) if candidates else []
+    left = _without(candidates, [claim.envelope_id for claim in more])
     gate = quota.read_gate(conn, request.day)
     is_gate_closed = gate.room <= 0 or gate.is_paused
     # Blocked messages are hidden for a while: whatever holds them up is settled by then.
     seconds = 0 if is_gate_closed else request.vt_seconds
     queue.set_visible(conn, name, [envelope for _, envelope in left], in_seconds=seconds)
     return Claimed(
-        claims=tuple(claims),
+        claims=(*claims, *more),
+        expired=left_out.expired,
+        held=left_out.held,
+        orphans=len(left_out.orphans),
         blocked=() if is_gate_closed else tuple(key for key, _ in left),
         is_gate_closed=is_gate_closed,
     )
+
+
+def _without(pointers: Sequence[Pointer], envelope_ids: Collection[int]) -> list[Pointer]:
+    gone = set(envelope_ids)
+    return [(key, envelope_id) for key, envelope_id in pointers if envelope_id not in gone]

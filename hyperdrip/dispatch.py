@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any, assert_never
 
 import psycopg
@@ -41,23 +41,28 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 
 PAUSE_CHECK_SECONDS = 0.1
 LOOK_SECONDS = 0.1
+SAME_INSTANT_SECONDS = 0.001
 LONGEST_LATER_SECONDS = 86_400.0
 # Outcomes of messages that need not have been handed over.
 NEVER_LEFT = (Unwritten, Refused, Later)
+NO_ANSWER = Unknown("the sender gave no answer")
 
 
 @dataclass
 class Wave:
     """What is in flight: claims of one day, and until when (monotonic) their lease holds.
 
-    `refusal`: why the sender takes nothing at all, once it said so, or broke.
+    `outcomes` and `handed_over` (when) are by envelope. `refusal`: why the sender takes nothing at
+    all, once it said so, or broke. `sure_until` (monotonic): until when a hand-over is allowed, as
+    far as the lease, the day and a pause go.
     """
 
     claims: Sequence[Claim]
     day: date
     lease_ends: float
-    outcomes: dict[MessageKey, Outcome] = field(default_factory=dict)
-    handed_over: dict[MessageKey, datetime] = field(default_factory=dict)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    handed_over: dict[int, datetime] = field(default_factory=dict)
+    sure_until: float = 0.0
     places: pacing.Reserved | None = None
     refusal: str | None = None
 
@@ -83,21 +88,24 @@ class Dispatcher:
     beat: Callable[[], None] = lambda: None
     _paused_at: float = 0.0
     _is_paused: bool = False
-    # One second in which it was that day: the calendar is asked once for all hand-overs in it.
-    _sure_day: date | None = None
-    _sure_from: datetime = NEVER
-    _sure_until: datetime = NEVER
 
     def send(self, conn: psycopg.Connection, wave: Wave) -> Batch:
         """Hand the wave over; returns what has to be finished, also when the sender breaks."""
         extended_at = looked_at = time.monotonic()
+        instant, instant_ends = NEVER, 0.0
+        outcomes, handed_over, is_quiet = wave.outcomes, wave.handed_over, self.sender.is_quiet
 
         def may_send(claim: Claim) -> bool:
-            now = self.clock.estimate()
-            if not self._may_hand_over(conn, wave, now):
+            nonlocal instant, instant_ends
+            moment = time.monotonic()
+            if self.stop.is_set() or wave.refusal:
                 return False
-            wave.handed_over[key_of(claim)] = now
-            if not self.sender.is_quiet:
+            if moment >= wave.sure_until and not self._may_hand_over(conn, wave, moment):
+                return False
+            if moment >= instant_ends:
+                instant, instant_ends = self.clock.estimate(), moment + SAME_INSTANT_SECONDS
+            handed_over[claim.envelope_id] = instant
+            if not is_quiet:
                 log.info(
                     "Sending message #%d to %s (scheduled for %s)",
                     claim.number,
@@ -112,16 +120,13 @@ class Dispatcher:
                 if answer is not None:
                     claim, outcome = answer
                     _check(outcome)
-                    wave.outcomes[key_of(claim)] = outcome
-                    if (
-                        not isinstance(outcome, NEVER_LEFT)
-                        and key_of(claim) not in wave.handed_over
-                    ):
-                        wave.handed_over[key_of(claim)] = self.clock.estimate()  # so it says
+                    outcomes[claim.envelope_id] = outcome
+                    if claim.envelope_id not in handed_over and not isinstance(outcome, NEVER_LEFT):
+                        handed_over[claim.envelope_id] = self.clock.estimate()  # so it says
                         raise TypeError("a message was handed over that may_send was not asked for")
                     if isinstance(outcome, Refused):
                         wave.refusal = wave.refusal or _storable(outcome.reason) or "no reason"
-                elif self.stop.is_set() and wave.handed_over.keys() <= wave.outcomes.keys():
+                elif self.stop.is_set() and handed_over.keys() <= outcomes.keys():
                     break  # nothing is in flight, and nothing more goes out
                 now = time.monotonic()
                 if now - looked_at > LOOK_SECONDS:
@@ -155,7 +160,7 @@ class Dispatcher:
                 claims.append(claim)
             else:
                 reason = f"the limit of {domain_of(claim.email)} (DOMAIN_LIMITS)"
-                wave.outcomes[key_of(claim)] = Later(reason, seconds)
+                wave.outcomes[claim.envelope_id] = Later(reason, seconds)
         return claims
 
     def _return_places(self, conn: psycopg.Connection, wave: Wave) -> None:
@@ -167,19 +172,17 @@ class Dispatcher:
             for claim, wait in zip(wave.claims, wave.places.waits, strict=True)
             if wait is None
             and (
-                key_of(claim) not in wave.handed_over
-                or isinstance(wave.outcomes.get(key_of(claim)), NEVER_LEFT)
+                claim.envelope_id not in wave.handed_over
+                or isinstance(wave.outcomes.get(claim.envelope_id), NEVER_LEFT)
             )
         ]
         with suppress(*SERVER_LOST):
             pacing.give_back(conn, self.domain_limits, wave.places, stayed)
 
-    def _may_hand_over(self, conn: psycopg.Connection, wave: Wave, now: datetime) -> bool:
-        """Right before a hand-over: not stopped or refused, still that day, lease not over."""
-        moment = time.monotonic()
-        if self.stop.is_set() or wave.refusal or moment >= wave.lease_ends:
-            return False
-        if not self._is_that_day(wave.day, now):
+    def _may_hand_over(self, conn: psycopg.Connection, wave: Wave, moment: float) -> bool:
+        """Right before a hand-over: still that day, lease not over, not paused; and until when."""
+        now = self.clock.estimate()
+        if moment >= wave.lease_ends or day_of(now, self.instance.time_zone) != wave.day:
             return False
         if moment - self._paused_at > PAUSE_CHECK_SECONDS:
             try:
@@ -190,14 +193,11 @@ class Dispatcher:
                 wave.lease_ends = 0.0
                 return False
             self._paused_at = time.monotonic()
-        return not self._is_paused
-
-    def _is_that_day(self, day: date, now: datetime) -> bool:
-        if self._sure_day != day or not self._sure_from <= now < self._sure_until:
-            if day_of(now, self.instance.time_zone) != day:
-                return False
-            self._sure_day, self._sure_from = day, now.replace(microsecond=0)
-            self._sure_until = self._sure_from + timedelta(seconds=1)
+        if self._is_paused:
+            return False
+        # No day ends within a second of the clock.
+        second_ends = moment + 1 - now.microsecond / 1e6
+        wave.sure_until = min(wave.lease_ends, self._paused_at + PAUSE_CHECK_SECONDS, second_ends)
         return True
 
     def _extend(self, conn: psycopg.Connection, wave: Wave) -> None:
@@ -222,15 +222,15 @@ class Dispatcher:
         finishes: list[Finish] = []
         resends: set[MessageKey] = set()
         for claim in wave.claims:
-            key = key_of(claim)
-            outcome = wave.outcomes.get(key, Unknown("the sender gave no answer"))
-            if key not in wave.handed_over and not isinstance(outcome, NEVER_LEFT):
+            outcome = wave.outcomes.get(claim.envelope_id, NO_ANSWER)
+            sent_at = wave.handed_over.get(claim.envelope_id)
+            if sent_at is None and not isinstance(outcome, NEVER_LEFT):
                 finishes.append(_finish(claim, MessageState.PLANNED, is_attempt=False))
                 continue
-            finish, is_resend = self._finish_of(claim, outcome, wave.handed_over.get(key))
+            finish, is_resend = self._finish_of(claim, outcome, sent_at)
             finishes.append(finish)
             if is_resend:
-                resends.add(key)
+                resends.add(finish.key)
         return Batch(tuple(finishes), frozenset(resends))
 
     def _finish_of(

@@ -1,14 +1,15 @@
 """The ledger of messages: a function per query. It is the truth; queues only point at it."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.rows import class_row, kwargs_row
 
-from hyperdrip.db import array, instant_array, nullable_array, query, rows_of
+from hyperdrip.db import array, instant_array, nullable_array, query
 from hyperdrip.models import Claim, Message, MessageKey, MessageState, Pointer
 from hyperdrip.planning import Remaining
 from hyperdrip.queue import Address
@@ -219,32 +220,36 @@ def claim_wave(
     worker: int,
     now: datetime,
 ) -> list[Claim]:
-    """Claim as many of `candidates` (key, envelope) as `day` has room for, in this order.
+    """Claim as many of `candidates` (key, envelope) as `day` has room for, by envelope.
 
-    Their rows and the day's quota row are locked already.
+    Those that somebody else has locked are left out. The day's quota row is locked already, and
+    counts them.
     """
-    with conn.cursor(row_factory=rows_of(Claim)) as cursor:
-        return cursor.execute(
-            query("claim_wave"),
-            {
-                **_keys([key for key, _ in candidates]),
-                "envelope_ids": array(envelope_id for _, envelope_id in candidates),
-                "day": day,
-                "sender": sender,
-                "worker": worker,
-                "now": now,
-            },
-        ).fetchall()
+    rows = conn.execute(
+        query("claim_wave"),
+        {
+            **_keys([key for key, _ in candidates]),
+            "envelope_ids": array([envelope_id for _, envelope_id in candidates]),
+            "day": day,
+            "sender": sender,
+            "worker": worker,
+            "now": now,
+        },
+    ).fetchall()
+    if not rows:
+        return []
+    conn.execute(query("count_claimed"), {"day": day, "claimed": len(rows), "cap": rows[0][-1]})
+    return sorted(map(_claim, rows), key=attrgetter("envelope_id"))
 
 
 def list_claimed(
     conn: psycopg.Connection, lead_ids: Collection[int], *, worker: int
 ) -> list[Claim]:
     """What a worker holds right now of the messages of these leads."""
-    with conn.cursor(row_factory=rows_of(Claim)) as cursor:
-        return cursor.execute(
-            query("list_claimed"), {"lead_ids": list(lead_ids), "worker": worker}
-        ).fetchall()
+    rows = conn.execute(
+        query("list_claimed"), {"lead_ids": list(lead_ids), "worker": worker}
+    ).fetchall()
+    return [_claim(row) for row in rows]
 
 
 def list_sending(conn: psycopg.Connection, day: date) -> list[Pointer]:
@@ -268,14 +273,44 @@ def lock_expired(
         ).fetchall()
 
 
+def finish_sent(
+    conn: psycopg.Connection, sent: Sequence[Finish]
+) -> tuple[set[MessageKey], list[tuple[int, str, int, int]]]:
+    """Settle messages that were sent, and move their locked leads on: one message of each at most.
+
+    Returns those that were not being sent under their token, which are left as they are; and the
+    leads that completed: id, address, message count, maximum.
+    """
+    missed, completed = set[MessageKey](), list[tuple[int, str, int, int]]()
+    if not sent:
+        return missed, completed
+    rows = conn.execute(
+        query("finish_sent"),
+        {
+            **_keys([item.key for item in sent]),
+            "tokens": array([item.token for item in sent]),
+            "sent_ats": instant_array([item.sent_at for item in sent]),
+            "provider_ids": nullable_array([item.provider_id for item in sent]),
+        },
+    ).fetchall()
+    for lead_id, run, number, email, message_count, max_messages in rows:
+        if email is None:
+            missed.add((lead_id, run, number))
+        else:
+            completed.append((lead_id, email, message_count, max_messages))
+    return missed, completed
+
+
 def finish_messages(
     conn: psycopg.Connection, finishes: Sequence[Finish]
 ) -> dict[MessageKey, MessageState | None]:
-    """Settle exactly the messages whose token still matches.
+    """Settle exactly the messages whose token still matches; their leads are left as they are.
 
     Returns those that were not being sent: what they were (unknown), or None when they were left as
     they are.
     """
+    if not finishes:
+        return {}
     rows = conn.execute(
         query("finish_messages"),
         {
@@ -374,11 +409,18 @@ def lock_lease(conn: psycopg.Connection, claims: Sequence[Claim]) -> list[int]:
 
 
 def _keys(keys: Sequence[MessageKey]) -> dict[str, Any]:
-    return {
-        "lead_ids": array(lead_id for lead_id, _, _ in keys),
-        "runs": array(run for _, run, _ in keys),
-        "numbers": array(number for _, _, number in keys),
-    }
+    lead_ids, runs, numbers = zip(*keys, strict=True) if keys else ((), (), ())
+    return {"lead_ids": array(lead_ids), "runs": array(runs), "numbers": array(numbers)}
+
+
+_CLAIM = tuple(field.name for field in fields(Claim))
+
+
+def _claim(row: Sequence[Any]) -> Claim:
+    """As `Claim(*row)`, without the slow `__init__` of a frozen dataclass; what follows is left."""
+    claim = object.__new__(Claim)
+    claim.__dict__.update(zip(_CLAIM, row, strict=False))
+    return claim
 
 
 def _message(**columns: Any) -> Message:

@@ -11,7 +11,7 @@ import random
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
@@ -71,10 +71,13 @@ class Worker:
         clock: Clock,
         stop: Stop | None = None,
         chance: Callable[[], float] = random.random,
+        beside: "Worker | None" = None,
     ) -> None:
         """Connect and register. `connect` is called again when a connection is lost.
 
-        `chance` gives random numbers from 0 to 1. Raises: DatabaseError and its kin.
+        `chance` gives random numbers from 0 to 1. `beside`: a worker of the same process that has
+        begun, to go on from where it stands and under its number. Raises: DatabaseError and its
+        kin.
         """
         self.stop = stop or Stop()
         self._connect = connect
@@ -84,8 +87,12 @@ class Worker:
         self._chance = chance
         try:
             self._instance = instances.require_instance(self._conn)
-            self._id = instances.insert_worker(
-                self._conn, host=socket.gethostname(), pid=os.getpid(), sender=sender.name
+            self._id: int = (
+                beside._id
+                if beside
+                else instances.insert_worker(
+                    self._conn, host=socket.gethostname(), pid=os.getpid(), sender=sender.name
+                )
             )
         except BaseException:
             self._conn.close()
@@ -105,8 +112,8 @@ class Worker:
         self._counts: Counter[str] = Counter()
         self._unfinished = Batch()
         self._claimed = Claimed()
-        self._asked: tuple[frozenset[int], date, float] | None = None
-        self._today: date | None = None
+        self._asked: tuple[Sequence[int], date, float] | None = None
+        self._today: date | None = beside._today if beside else None
         # When the lease of what was read last ends, and what of each read was locked by others.
         self._read_ends = 0.0
         self._held: list[tuple[float, tuple[Pointer, ...]]] = []
@@ -233,23 +240,29 @@ class Worker:
         self._show_held()
         day, vt_seconds = self._open_day(), self._options.vt_seconds
         lease_ends = self._read_ends = time.monotonic() + vt_seconds
-        pointers, strangers = queue.read(
-            self._conn, self._queue_name(), vt_seconds=vt_seconds, quantity=self._wave_size()
-        )
-        if not pointers and not strangers:
-            self._is_gate_known_open = False
-            return None
-        self._asked = frozenset(key[0] for key, _ in pointers), day, lease_ends
-        sender_name = self._dispatcher.sender.name
+
+        def note_asked(pointers: Sequence[Pointer]) -> None:
+            self._asked = [key[0] for key, _ in pointers], day, lease_ends
+
         settled, claimed = delivery.finish_and_claim(
             self._conn,
             self._clock,
             self._instance.environment,
             batch=self._unfinished,
-            request=Request(pointers, strangers, day, sender_name, self._id, vt_seconds),
+            request=Request(
+                self._wave_size(),
+                day,
+                self._dispatcher.sender.name,
+                self._id,
+                vt_seconds,
+                on_read=note_asked,
+            ),
         )
         self._note_settled(settled)
         self._asked = None
+        if not claimed.has_read:
+            self._is_gate_known_open = False
+            return None
         self._is_gate_known_open = bool(claimed.claims) and not claimed.is_gate_closed
         self._claimed = claimed
         return Wave(claimed.claims, day, lease_ends)

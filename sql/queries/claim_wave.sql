@@ -1,6 +1,7 @@
--- Claim as many of the given messages as the day has room for, in the order given, and count them against
--- its quota. One row per claimed message with what a sender needs; in the order given. The rows of the
--- messages and of the day are locked already.
+-- Claim as many of the given messages as the day has room for, by envelope. One row per claimed message with what a
+-- sender needs, and the limit of the day; in no order. The row of the day is locked already, and count_claimed has to
+-- count them there. The messages are locked here, but for those that somebody else has locked: whoever waits for these
+-- while finishing others could wait for ever.
 with gate as (
     select
         coalesce(quota_day.capacity, instance.daily_max) as cap,
@@ -12,29 +13,36 @@ with gate as (
         and not instance.is_paused
         and instance.newest_day = %(day)s
         and (%(now)s::timestamptz at time zone instance.time_zone)::date = %(day)s
-),
+)
 
--- Each message and lead is looked up by its key: `offset 0` and `is not distinct from` keep the planner from joining
--- with all messages of the day, which it does when it takes the other conditions for more selective than they are.
-chosen as (
+-- Each message and lead is looked up by its key: `offset 0`, the lock and `is not distinct from` keep the planner from
+-- joining with all messages of the day, which it does when it takes other conditions for more selective than they are.
+update hyperdrip.message as message
+set
+    state = 'sending',
+    token = message.token + 1,
+    attempts = message.attempts + 1,
+    not_before = null,
+    sender = %(sender)s,
+    worker = %(worker)s,
+    claimed_at = %(now)s,
+    first_claimed_at = coalesce(
+        message.first_claimed_at, case when message.attempts > 0 then message.claimed_at end
+    )
+from (
     select
-        message.lead_id,
-        message.run,
-        message.number,
+        message.place,
         lead.email,
         lead.name,
         lead.fields,
         lead.message_count,
-        lead.max_messages,
-        given.position
+        lead.max_messages
     from unnest(
         %(lead_ids)s::bigint[], %(runs)s::integer[], %(numbers)s::integer[], %(envelope_ids)s::bigint[]
-    ) with ordinality as given (lead_id, run, number, envelope_id, position)
+    ) as given (lead_id, run, number, envelope_id)
     cross join lateral (
         select
-            message.lead_id,
-            message.run,
-            message.number,
+            message.ctid as place,
             message.campaign,
             message.campaign_version
         from hyperdrip.message as message
@@ -45,7 +53,7 @@ chosen as (
             and message.envelope_id = given.envelope_id
             and message.state = 'planned'
             and message.day is not distinct from %(day)s::date
-        offset 0
+        for no key update of message skip locked
     ) as message
     cross join lateral (
         select
@@ -88,62 +96,24 @@ chosen as (
                 and lower_one.number < given.number
                 and lower_one.state in ('planned', 'sending')
         )
-    order by given.position
+    order by given.envelope_id
     limit coalesce((select gate.room from gate), 0)
-),
-
-claimed as (
-    update hyperdrip.message as message
-    set
-        state = 'sending',
-        token = message.token + 1,
-        attempts = message.attempts + 1,
-        not_before = null,
-        sender = %(sender)s,
-        worker = %(worker)s,
-        claimed_at = %(now)s,
-        first_claimed_at = coalesce(
-            message.first_claimed_at, case when message.attempts > 0 then message.claimed_at end
-        )
-    from chosen
-    where
-        message.lead_id = chosen.lead_id
-        and message.run = chosen.run
-        and message.number = chosen.number
-    returning
-        message.lead_id, message.run, message.number, message.envelope_id, message.token,
-        message.attempts, message.day, message.campaign, message.campaign_version,
-        coalesce(message.first_claimed_at, message.claimed_at) as first_claimed_at,
-        chosen.email, chosen.name, chosen.fields, chosen.message_count, chosen.max_messages,
-        chosen.position
-),
-
-counted as (
-    update hyperdrip.quota_day
-    set
-        reserved = quota_day.reserved - total.claimed,
-        sent = quota_day.sent + total.claimed,
-        highest_cap = greatest(quota_day.highest_cap, gate.cap)
-    from (select count(*)::integer as claimed from claimed) as total
-    cross join gate
-    where quota_day.day = %(day)s and total.claimed > 0
-)
-
-select
-    claimed.lead_id,
-    claimed.run,
-    claimed.number,
-    claimed.envelope_id,
-    claimed.token,
-    claimed.attempts,
-    claimed.day,
-    claimed.email,
-    claimed.name,
-    claimed.fields,
-    claimed.campaign,
-    claimed.campaign_version,
-    claimed.message_count,
-    claimed.max_messages,
-    claimed.first_claimed_at
-from claimed
-order by claimed.position;
+) as chosen
+where message.ctid = chosen.place
+returning
+    message.lead_id,
+    message.run,
+    message.number,
+    message.envelope_id,
+    message.token,
+    message.attempts,
+    message.day,
+    chosen.email,
+    chosen.name,
+    chosen.fields,
+    message.campaign,
+    message.campaign_version,
+    chosen.message_count,
+    chosen.max_messages,
+    coalesce(message.first_claimed_at, message.claimed_at) as first_claimed_at,
+    (select gate.cap from gate) as cap;

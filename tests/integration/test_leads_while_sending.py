@@ -205,10 +205,8 @@ def test_a_lead_claimed_while_it_was_about_to_be_erased_is_refused(
     add_leads(conn, 2, messages=2, clock=clock)
     instances.open_day(conn, MONDAY)
     with closing(connect(dsn)) as other, ThreadPoolExecutor(1) as pool:
-        name = queue.name_of("test", MONDAY)
-        pointers, strangers = queue.read(other, name, vt_seconds=30, quantity=1)
         with other.transaction():
-            request = Request(pointers, strangers, MONDAY, "null", 1, 30)
+            request = Request(1, MONDAY, "null", 1, 30)
             _, claimed = finish_and_claim(other, clock, "test", batch=Batch(), request=request)
             assert [claim.lead_id for claim in claimed.claims] == [1]
             erasing = pool.submit(one.erase_leads, Selection())

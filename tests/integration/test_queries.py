@@ -57,6 +57,8 @@ SAMPLES: dict[str, Any] = {
     "from_day": MONDAY,
     "from_statuses": ["ACTIVE"],
     "has_suppressions": True,
+    "claimed": 1,
+    "cap": 200,
     "host": "localhost",
     "import_id": None,
     "is_dry_run": False,
@@ -211,6 +213,7 @@ HOT = (
     "advance_leads",
     "claim_wave",
     "finish_messages",
+    "finish_sent",
     "list_claimed",
     "list_settled",
     "lock_expired",
@@ -276,6 +279,7 @@ def test_a_wave_looks_at_a_few_rows_for_each_message_whatever_statistics_say(
     conn.execute("update hyperdrip.instance set newest_day = %s", [MONDAY])
     states = {
         "finish_messages": "sending",
+        "finish_sent": "sending",
         "list_claimed": "sending",
         "list_settled": "sent",
         "lock_expired": "sending",

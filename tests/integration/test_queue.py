@@ -48,6 +48,8 @@ def test_an_envelope_points_at_a_message_with_or_without_an_address(
         (own_body(leadId="123"), {"run": 1}),
         (own_body(leadId=123), {"run": 1}),
         (own_body(leadId="lead_"), {"run": 1}),
+        (own_body(leadId="lead_1,lead_2"), {"run": 1}),
+        (own_body(leadId="lead_1,lead_2", messageNumber="1,1"), {"run": "1,1"}),
         (own_body(leadId="lead_1234567890123456789"), {"run": 1}),
         (own_body(leadId="lead_12\n"), {"run": 1}),
         (own_body(leadId="lead_\u0663"), {"run": 1}),
@@ -73,4 +75,7 @@ def test_an_envelope_of_somebody_else_points_nowhere(
 ) -> None:
     queue.create(conn, NAME)
     envelope_id = put(conn, body, headers)
-    assert queue.read(conn, NAME, vt_seconds=30, quantity=10) == ([], [envelope_id])
+    assert queue.read(conn, NAME, vt_seconds=0, quantity=10) == ([], [envelope_id])
+    ours = put(conn, own_body(), {"run": 1})
+    found = queue.read(conn, NAME, vt_seconds=30, quantity=10)
+    assert found == ([((123, 1, 1), ours)], [envelope_id])

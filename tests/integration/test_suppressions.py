@@ -19,7 +19,6 @@ from hyperdrip import (
     leads,
     ledger,
     queue,
-    quota,
     standing,
     suppressing,
     suppressions,
@@ -362,28 +361,38 @@ def test_a_link_of_an_earlier_run_counts_for_the_campaign_of_that_run(
 
 
 @pytest.mark.parametrize("road", ["suppress", "unsubscribe"])
-def test_one_that_is_committed_after_the_read_and_before_the_claim_wins(
-    conn: psycopg.Connection, dsn: str, monkeypatch: pytest.MonkeyPatch, road: str
+def test_one_that_begins_between_the_read_and_the_claim_wins(
+    conn: psycopg.Connection,
+    dsn: str,
+    monkeypatch: pytest.MonkeyPatch,
+    no_deadlock: Watch,
+    road: str,
 ) -> None:
     first, second = add_leads(conn, 2, messages=1).lead_ids
     email = leads.require_lead(conn, str(first)).email
     read, clock = queue.read, SetClock()
     sender = AnsweringSender()
 
-    def read_and_let_somebody_leave(*arguments: object, **options: object) -> object:
-        found = read(*arguments, **options)  # type: ignore[arg-type]
+    def leave() -> None:
         with closing(connect(dsn)) as other:
             if road == "suppress":
                 suppressing.suppress(other, clock, [email], reason="x")
             else:
                 suppressing.unsubscribe(other, clock, (first, 1, 1))
+
+    def read_and_let_somebody_leave(*arguments: object, **options: object) -> object:
+        found = read(*arguments, **options)  # type: ignore[arg-type]
+        thread.start()
+        wait_until(lambda: somebody_waits(conn))  # for the envelope, with the message in its hands
         return found
 
-    with closing(make_worker(dsn, sender, clock=clock)) as worker:
+    thread = threading.Thread(target=leave)
+    with no_deadlock(), closing(make_worker(dsn, sender, clock=clock)) as worker:
         worker.begin()
         monkeypatch.setattr(queue, "read", read_and_let_somebody_leave)
         worker.step()
         monkeypatch.undo()
+        thread.join()
         while worker.step():
             pass
     assert [claim.lead_id for claim in sender.handed_over] == [second]
@@ -431,22 +440,23 @@ def test_a_suppression_waits_for_a_claim_that_locked_its_message_and_stops_what_
 ) -> None:
     (lead_id,) = add_leads(conn, 1, messages=2).lead_ids
     email = drip().require_lead(str(lead_id)).email
-    lock_days, done, threads = quota.lock_days, list[Suppressed](), list[threading.Thread]()
+    claim_wave, done, threads = ledger.claim_wave, list[Suppressed](), list[threading.Thread]()
 
     def suppress() -> None:
         with closing(connect(dsn)) as other:
             done.append(suppressing.suppress(other, SetClock(), [email], reason="x"))
 
-    def lock_and_let_somebody_wait(*arguments: object) -> object:
+    def claim_and_let_somebody_wait(*arguments: object, **options: object) -> object:
+        claims = claim_wave(*arguments, **options)  # type: ignore[arg-type]
         if not threads:
             threads.append(threading.Thread(target=suppress))
             threads[0].start()
             wait_until(lambda: somebody_waits(conn))
-        return lock_days(*arguments)  # type: ignore[arg-type]
+        return claims
 
     with no_deadlock(), closing(make_worker(dsn, sender := AnsweringSender())) as worker:
         worker.begin()
-        monkeypatch.setattr(quota, "lock_days", lock_and_let_somebody_wait)
+        monkeypatch.setattr(ledger, "claim_wave", claim_and_let_somebody_wait)
         worker.step()
         monkeypatch.undo()
         threads[0].join()
