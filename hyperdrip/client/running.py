@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from hyperdrip import campaigns, leads, quota
@@ -13,6 +14,7 @@ from hyperdrip.client.calendar import CalendarMethods
 from hyperdrip.db import connect, converted_errors
 from hyperdrip.explaining import Explanation, explain
 from hyperdrip.fence import connect_to_send, read_fence, require_open
+from hyperdrip.lanes import run_lanes
 from hyperdrip.models import AuditCheck, Campaign, MessageKey, WorkerSummary
 from hyperdrip.overview import Overview, read_overview
 from hyperdrip.reconciling import Reconciled, Which, cancel, mark_sent, send_again
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from hyperdrip.senders.kit import Kit
 
 log = logging.getLogger("hyperdrip.worker")
+
+# Senders that waves can be handed to side by side, so that one is on its way while the last one is
+# written down and the next one is read.
+TWO_LANES = frozenset({"null"})
 
 
 class RunningMethods(CalendarMethods):
@@ -136,30 +142,36 @@ class RunningMethods(CalendarMethods):
             old = self.store_daily_max()
             if old is not None:
                 log.warning("Daily maximum changed from %d to %d", old, settings.daily_max)
-            worker = Worker(
+            stop = stop or Stop()
+            make = partial(
+                Worker,
                 lambda: connect_to_send(self.dsn),
-                sender,
-                options=Options(
-                    poll_interval_ms=settings.worker_poll_interval,
-                    message_delay_ms=settings.worker_message_delay,
-                    vt_seconds=settings.visibility_timeout,
-                    is_drain=is_drain,
-                    log_addresses=settings.log_addresses,
-                    policy=self._policy(),
-                    domain_limits=settings.domain_limits,
-                ),
+                options=self._worker_options(is_drain=is_drain),
                 clock=self.clock,
                 stop=stop,
             )
-            try:
-                worker.begin()
-                if on_start is not None:
-                    on_start(worker)
-                return worker.run()
-            finally:
-                worker.close()
+            with ExitStack() as stack:
                 if sender is not given:
-                    close_sender(sender)
+                    stack.callback(close_sender, sender)
+                lanes = [stack.enter_context(closing(make(sender)))]
+                lanes[0].begin()
+                if on_start is not None:
+                    on_start(lanes[0])
+                if sender.name in TWO_LANES and not settings.worker_message_delay:
+                    lanes.append(stack.enter_context(closing(make(sender, beside=lanes[0]))))
+                return run_lanes(lanes, stop)
+
+    def _worker_options(self, *, is_drain: bool) -> Options:
+        settings = self.settings
+        return Options(
+            poll_interval_ms=settings.worker_poll_interval,
+            message_delay_ms=settings.worker_message_delay,
+            vt_seconds=settings.visibility_timeout,
+            is_drain=is_drain,
+            log_addresses=settings.log_addresses,
+            policy=self._policy(),
+            domain_limits=settings.domain_limits,
+        )
 
     def make_kit(self) -> "Kit":
         """What a sender is made of. Each version of a campaign is read when it is first needed.

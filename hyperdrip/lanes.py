@@ -1,0 +1,50 @@
+"""Several lanes of one worker: while one of them waits for the database, another one sends.
+
+Each lane is a `Worker` with a connection of its own, in a thread of its own. They share the number
+they are registered under, the sender and the wish to stop; all that holds for several workers holds
+for them.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hyperdrip.models import WorkerSummary
+from hyperdrip.signals import Stop
+from hyperdrip.worker import Worker
+
+COUNTS = ("sent", "failed", "retried", "unknown", "skipped", "rolled_over")
+
+
+def run_lanes(lanes: Sequence[Worker], stop: Stop) -> WorkerSummary:
+    """Run all lanes until they end, the first in this thread; what they did, all in all.
+
+    `stop` is the one that they go by: a lane that breaks ends the others.
+
+    Raises: whatever broke a lane, once the others have finished what they had in flight.
+    """
+    summaries: list[WorkerSummary] = []
+    errors: list[Exception] = []
+
+    def run(lane: Worker) -> None:
+        try:
+            summaries.append(lane.run())
+        except Exception as error:  # noqa: BLE001 - it is raised again once all have ended
+            errors.append(error)
+            stop.set()
+
+    threads = [
+        threading.Thread(target=run, args=[lane], name="hyperdrip-lane", daemon=True)
+        for lane in lanes[1:]
+    ]
+    for thread in threads:
+        thread.start()
+    run(lanes[0])
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    counts = {name: sum(getattr(part, name) for part in summaries) for name in COUNTS}
+    refusals = (part.refusal for part in summaries if part.refusal is not None)
+    # The lane that ended last knows best what is left.
+    return replace(summaries[-1], **counts, refusal=next(refusals, None))
