@@ -1,6 +1,7 @@
 """The command line: a thin shell over `hyperdrip.Hyperdrip`. One file per command group.
 
-Nothing here imports the database driver before a command needs it, so that help is fast.
+`commands` says which file has which command. A file imports what its commands need, and of that the
+database driver and whatever else takes long only inside of them, so that help is fast.
 """
 
 import contextlib
@@ -13,36 +14,8 @@ from typing import NoReturn
 
 import typer
 
-from hyperdrip.cli import (
-    campaigns,
-    database,
-    importing,
-    leads,
-    messages,
-    queues,
-    quota,
-    reconciling,
-    sending,
-    status,
-    suppressions,
-)
-from hyperdrip.cli.invocation import app
+from hyperdrip.cli.commands import app
 from hyperdrip.errors import HyperdripError, MissingSettingsError
-
-for group in (
-    leads,
-    importing,
-    campaigns,
-    messages,
-    suppressions,
-    reconciling,
-    queues,
-    quota,
-    sending,
-    status,
-    database,
-):
-    group.register(app)
 
 
 def main() -> NoReturn:

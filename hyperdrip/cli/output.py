@@ -89,6 +89,11 @@ def short_instant(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
+def count_of(number: int, noun: str, nouns: str = "") -> str:
+    """`1 lead`, `2 leads`; with `nouns`, `2 addresses`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {nouns or noun + 's'}"
+
+
 # The shapes that others build on
 
 

@@ -3,15 +3,17 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import typer
 
-from hyperdrip.cli import app
+from hyperdrip.cli.commands import COMMANDS, load
+from hyperdrip.cli.help import summary_of
 from tests.acceptance.commands import HYPERDRIP, Commands
 
-COMMANDS = {
+OF_THE_DESIGN = {
     "add-lead",
     "audit",
     "db migrate",
@@ -58,19 +60,31 @@ print(*sys.modules, sep="\\n", file=sys.stderr)
 """
 
 
-def _walk(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The paths of all groups and commands, the root being the empty one."""
+def _walk(command: object, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The paths of a group, or of a command, and of all below it."""
     yield path
     for name, child in getattr(command, "commands", {}).items():
         yield from _walk(child, (*path, name))
 
 
-ALL_PATHS = sorted(_walk(typer.main.get_command(app)))
+# The root being the empty one.
+ALL_PATHS = sorted([(), *(path for name in COMMANDS for path in _walk(load(name), (name,)))])
 
 
 def test_the_commands_of_the_design_are_there() -> None:
     groups = {path[0] for path in ALL_PATHS if len(path) == 2} | {""}
-    assert {" ".join(path) for path in ALL_PATHS} - groups >= COMMANDS
+    assert {" ".join(path) for path in ALL_PATHS} - groups >= OF_THE_DESIGN
+
+
+def test_the_table_of_commands_says_what_their_files_say() -> None:
+    for file in {file for file, _ in COMMANDS.values()}:
+        registered = typer.Typer()
+        import_module(f"hyperdrip.cli.{file}").register(registered)
+        said = {
+            name: summary_of(command.help)
+            for name, command in typer.main.get_group(registered).commands.items()
+        }
+        assert said == {name: text for name, (where, text) in COMMANDS.items() if where == file}
 
 
 @pytest.mark.parametrize("path", ALL_PATHS, ids=lambda path: " ".join(path) or "hyperdrip")
@@ -103,7 +117,7 @@ def test_help_is_shown_by_the_installed_command_and_by_the_module(commands: Comm
 def test_help_imports_neither_the_driver_nor_a_server(commands: Commands) -> None:
     done = commands.run(program=(sys.executable, "-c", WHAT_HELP_IMPORTS))
     modules = set(done.err.split())
-    assert "hyperdrip.cli.leads" in modules
+    assert "hyperdrip.cli.sending" in modules
     assert {name.split(".")[0] for name in modules} & HEAVY == set()
     assert "hyperdrip.embedded" not in modules
 
