@@ -5,8 +5,8 @@ from typing import Any
 
 import typer
 
-from hyperdrip.cli.help import Command, Group
 from hyperdrip.cli.invocation import HELP, start
+from hyperdrip.cli.plain import Command, Group
 
 # Each command or group: its file in this folder, and the first paragraph of its help.
 COMMANDS = {

@@ -1,6 +1,7 @@
 """One run of the command line: the options that every command takes, and settings."""
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyperdrip.cli.help import Command, Group
+from hyperdrip.cli.plain import Command, Group
 from hyperdrip.errors import HyperdripError, InvalidDataError
 
 if TYPE_CHECKING:
@@ -31,10 +32,20 @@ def _show_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
+def _parse_file(text: str) -> Path:
+    """Read the name of a file. Raises: a usage error when it is there and cannot be read."""
+    if os.access(text, os.F_OK) and not os.access(text, os.R_OK):
+        raise typer.BadParameter(f"File {text!r} is not readable.")
+    return Path(text)
+
+
 EnvFile = Annotated[
     Path | None,
     typer.Option(
-        "--env-file", help="Read settings from this file in place of .env.", metavar="FILE"
+        "--env-file",
+        parser=_parse_file,
+        help="Read settings from this file in place of .env.",
+        metavar="FILE",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors on stderr.")]

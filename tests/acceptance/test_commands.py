@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from hyperdrip.cli.commands import COMMANDS, load
-from hyperdrip.cli.help import summary_of
+from hyperdrip.cli.plain import summary_of
 from tests.acceptance.commands import HYPERDRIP, Commands
 
 OF_THE_DESIGN = {

@@ -185,7 +185,7 @@ def test_help_loads_the_table_of_commands_and_none_of_them() -> None:
     assert {name for name in loaded if name.startswith("hyperdrip.")} == {
         "hyperdrip.cli",
         "hyperdrip.cli.commands",
-        "hyperdrip.cli.help",
+        "hyperdrip.cli.plain",
         "hyperdrip.cli.invocation",
         "hyperdrip.errors",
     }
