@@ -19,6 +19,7 @@ from hyperdrip.errors import HyperdripError, InvalidDataError
 
 if TYPE_CHECKING:
     from hyperdrip.client import Hyperdrip
+    from hyperdrip.client.base import Base
     from hyperdrip.settings import Settings
 
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -94,15 +95,21 @@ class Invocation:
 
     @contextmanager
     def open_planner(self) -> Iterator["Hyperdrip"]:
-        """As `open`, and warn when DAILY_MAX says something else than the database."""
+        """As `open`, and `check_daily_max`."""
         with self.open() as drip:
-            stored, wanted = drip.instance().daily_max, drip.settings.daily_max
-            if drip.settings.is_explicit("DAILY_MAX") and stored != wanted:
-                self.note(
-                    f"warning: DAILY_MAX={wanted} is set and this database's daily maximum is"
-                    f" {stored}, which counts; to change it: hyperdrip quota set default {wanted}"
-                )
+            self.check_daily_max(drip)
             yield drip
+
+    def check_daily_max(self, drip: "Base") -> None:
+        """Warn when DAILY_MAX says something else than the database."""
+        if not drip.settings.is_explicit("DAILY_MAX"):
+            return
+        stored, wanted = drip.instance().daily_max, drip.settings.daily_max
+        if stored != wanted:
+            self.note(
+                f"warning: DAILY_MAX={wanted} is set and this database's daily maximum is"
+                f" {stored}, which counts; to change it: hyperdrip quota set default {wanted}"
+            )
 
     def confirm(self, question: str) -> None:
         """Ask at the terminal. Raises: HyperdripError unless the answer is yes."""

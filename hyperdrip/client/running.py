@@ -16,7 +16,7 @@ from hyperdrip.fence import connect_to_send, read_fence, require_open
 from hyperdrip.models import AuditCheck, Campaign, MessageKey, WorkerSummary
 from hyperdrip.overview import Overview, read_overview
 from hyperdrip.reconciling import Reconciled, Which, cancel, mark_sent, send_again
-from hyperdrip.rollover import RolledOver, roll_over
+from hyperdrip.rollover import Policy, RolledOver, roll_over
 from hyperdrip.scheduler import read_moment
 from hyperdrip.senders import Sender, close_sender, open_sender
 from hyperdrip.signals import Stop
@@ -186,3 +186,11 @@ class RunningMethods(CalendarMethods):
             return None
         self.set_daily_max(self.settings.daily_max)
         return stored
+
+    def _policy(self) -> Policy:
+        settings = self.settings
+        return Policy(
+            on_unknown=settings.on_unknown,
+            max_attempts=settings.max_attempts,
+            with_email=settings.envelope_email,
+        )

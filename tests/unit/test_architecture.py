@@ -204,7 +204,7 @@ def test_help_loads_neither_the_driver_nor_the_extras(words: tuple[str, ...]) ->
 
 def test_a_worker_that_writes_nothing_loads_nothing_that_writes() -> None:
     loaded = modules_after(
-        "import hyperdrip.client, hyperdrip.cli.campaigns, hyperdrip.senders.kit"
+        "import hyperdrip.client.door, hyperdrip.cli.campaigns, hyperdrip.senders.kit"
     )
     assert "psycopg" in loaded
     assert not loaded & {
