@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -222,16 +223,19 @@ def load(*, env_file: Path | None = None, overrides: Mapping[str, str] | None = 
 
 
 def _read_env_file(path: Path, *, is_required: bool) -> dict[str, str]:
-    from dotenv import dotenv_values
-
     try:
         if not path.exists() or path.is_dir():
             if is_required:
                 raise SettingsError(f"--env-file {str(path)!r} is no file that can be read")
             return {}
-        found = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings file {str(path)!r} cannot be read: {error}") from None
+    if not text.strip():
+        return {}
+    from dotenv import dotenv_values
+
+    found = dotenv_values(stream=StringIO(text), interpolate=False)
     return {name: value for name, value in found.items() if value is not None}
 
 
