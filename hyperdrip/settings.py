@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from hyperdrip.domain_limits import DomainLimits, parse_domain_limits
 from hyperdrip.errors import SettingsError
-from hyperdrip.smtp_url import SmtpServer, parse_smtp_url
+
+if TYPE_CHECKING:
+    from hyperdrip.smtp_url import SmtpServer
 
 ROOT_HOME = Path("/var/lib/hyperdrip")
 
@@ -36,7 +38,7 @@ class Settings:
     schedule_horizon_days: int = 365
     sender: str = "console"
     concurrency: int = 10
-    smtp_url: SmtpServer | None = field(default=None, repr=False)
+    smtp_url: "SmtpServer | None" = field(default=None, repr=False)
     mail_from: str = ""
     reply_to: str = ""
     postal_address: str = ""
@@ -150,6 +152,12 @@ def _database_url(name: str, value: str) -> str:
     return url
 
 
+def _smtp_server(name: str, value: str) -> "SmtpServer":
+    from hyperdrip.smtp_url import parse_smtp_url  # late: most commands send nothing
+
+    return parse_smtp_url(name, value)
+
+
 _DAY_IN_MS = 86_400_000
 
 PARSERS: Mapping[str, Callable[[str, str], Any]] = {
@@ -165,7 +173,7 @@ PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "SCHEDULE_HORIZON_DAYS": _whole_number(1, 730),
     "SENDER": _text,
     "CONCURRENCY": _whole_number(1, 1000),
-    "SMTP_URL": parse_smtp_url,
+    "SMTP_URL": _smtp_server,
     "MAIL_FROM": _text,
     "REPLY_TO": _text,
     "POSTAL_ADDRESS": _text,
