@@ -5,6 +5,7 @@ database driver and whatever else takes long only inside of them, so that help i
 """
 
 import contextlib
+import gc
 import os
 import re
 import sys
@@ -20,6 +21,8 @@ from hyperdrip.errors import HyperdripError, MissingSettingsError
 
 def main() -> NoReturn:
     """Run the command line; ends the process with the exit code that the README documents."""
+    # Python would look for cycles some seventy times while modules are imported, and find none.
+    gc.set_threshold(50_000)
     _open_streams()
     try:
         code = app(prog_name="hyperdrip", standalone_mode=False) or 0

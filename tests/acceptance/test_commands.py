@@ -1,11 +1,14 @@
 """What all commands share: help, the common options, clean output."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 import typer
 
@@ -58,6 +61,25 @@ for words in (["--help"], ["worker", "--help"], ["--version"]):
         assert ended.code == 0
 print(*sys.modules, sep="\\n", file=sys.stderr)
 """
+
+
+WHAT_ADDING_IMPORTS = """
+import sys
+from hyperdrip.cli import main
+sys.argv = ["hyperdrip", "add-lead", "--name", "Ada", "--email", "ada@example.com"]
+try:
+    main()
+except SystemExit as ended:
+    assert ended.code == 0
+print(*sys.modules, sep="\\n", file=sys.stderr)
+"""
+# Each of these takes longer to import than the rest of the command to run, or leads to them.
+NOT_FOR_ADDING = {
+    "email_validator", "dotenv", "jinja2", "pydantic", "rich", "yaml",
+    "hyperdrip.client.door", "hyperdrip.compose", "hyperdrip.contents", "hyperdrip.importing",
+    "hyperdrip.results", "hyperdrip.senders", "hyperdrip.worker",
+}  # fmt: skip
+STATEMENTS_OF_ADDING = 24  # and BEGIN and COMMIT; five of them put envelopes into queues
 
 
 def _walk(command: object, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -120,6 +142,38 @@ def test_help_imports_neither_the_driver_nor_a_server(commands: Commands) -> Non
     assert "hyperdrip.cli.sending" in modules
     assert {name.split(".")[0] for name in modules} & HEAVY == set()
     assert "hyperdrip.embedded" not in modules
+
+
+def test_adding_a_lead_imports_nothing_that_it_does_without(commands: Commands) -> None:
+    done = commands.run(program=(sys.executable, "-c", WHAT_ADDING_IMPORTS))
+    modules = set(done.err.split())
+    assert "hyperdrip.scheduler" in modules
+    assert modules & NOT_FOR_ADDING == set()
+
+
+def test_adding_a_lead_takes_few_statements(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands.run("add-lead", "--name", "Ada", "--email", "ada@example.com")  # makes the queues
+    statements: list[object] = []
+    execute = psycopg.Cursor.execute
+
+    def noted(cursor: Any, statement: Any, *given: Any, **options: Any) -> Any:
+        statements.append(statement)
+        return execute(cursor, statement, *given, **options)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", noted)
+    commands.within.run("add-lead", "--name", "Al", "--email", "al@example.com")
+    assert len(statements) == STATEMENTS_OF_ADDING
+
+
+def test_an_env_file_that_cannot_be_read_is_told(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (commands.folder / "secret.env").touch()
+    monkeypatch.setattr(os, "access", lambda _path, mode: mode == os.F_OK)
+    told = commands.within.run("--env-file", "secret.env", "plan", code=2).err
+    assert "invalid value for '--env-file': File 'secret.env' is not readable; see:" in told
 
 
 def test_version_is_told_everywhere(commands: Commands) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from hyperdrip import models
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "hyperdrip"
 QUERIES = sorted((ROOT / "sql" / "queries").glob("*.sql"))
@@ -215,6 +217,13 @@ def test_a_worker_that_writes_nothing_loads_nothing_that_writes() -> None:
         "itsdangerous",
         "yaml",
     }
+
+
+def test_the_values_of_other_files_can_be_imported_with_the_models() -> None:
+    code = "import sys, hyperdrip.models as m\nassert 'hyperdrip.results' not in sys.modules\n"
+    assert "hyperdrip.results" in modules_after(f"{code}m.AuditCheck; m.Mail; m.Lead")
+    with pytest.raises(AttributeError, match="has no attribute 'Male'"):
+        models.Male  # noqa: B018
 
 
 def test_the_door_of_the_library_opens_when_it_is_asked_for() -> None:
