@@ -8,18 +8,22 @@
 from typing import TYPE_CHECKING, Any
 
 from hyperdrip.errors import HyperdripError
-from hyperdrip.models import Selection
 
 if TYPE_CHECKING:
     from hyperdrip.client import Hyperdrip
+    from hyperdrip.models import Selection
 
 __all__ = ["Hyperdrip", "HyperdripError", "Selection"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the library door when it is first asked for: `--help` needs no database driver."""
+    """Import what is asked for when it is: `--help` needs no database driver, and no values."""
     if name == "Hyperdrip":
         from hyperdrip.client import Hyperdrip
 
         return Hyperdrip
+    if name == "Selection":
+        from hyperdrip.models import Selection
+
+        return Selection
     raise AttributeError(f"module 'hyperdrip' has no attribute {name!r}")

@@ -95,11 +95,12 @@ _PLAIN_EMAIL = re.compile(
 
 def check_email(value: str) -> str:
     """An address as it is stored. Raises: InvalidDataError."""
-    from email_validator import EmailNotValidError, validate_email
-
     text = value.replace("\u00a0", " ").strip()
     if _PLAIN_EMAIL.fullmatch(text):
         return text
+    # Late: it takes longer to import than a lead to add.
+    from email_validator import EmailNotValidError, validate_email
+
     try:
         if len(text) > 320:
             raise EmailNotValidError("it is longer than an address can be")

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.rows import kwargs_row
@@ -11,7 +11,10 @@ from psycopg.types.json import Jsonb
 from hyperdrip.db import array, instant_array, query
 from hyperdrip.errors import NotFoundError
 from hyperdrip.lead_values import parse_key
-from hyperdrip.models import ImportResult, Lead, LeadStatus, NewLead
+from hyperdrip.models import Lead, LeadStatus, NewLead
+
+if TYPE_CHECKING:
+    from hyperdrip.results import ImportResult
 
 
 def get_lead(conn: psycopg.Connection, key: str) -> Lead | None:
@@ -65,7 +68,7 @@ def insert_import(conn: psycopg.Connection, *, source: str) -> int:
     return int(row[0])
 
 
-def finish_import(conn: psycopg.Connection, result: ImportResult) -> None:
+def finish_import(conn: psycopg.Connection, result: "ImportResult") -> None:
     """Write down what came of an import."""
     conn.execute(
         query("finish_import"),

@@ -1,6 +1,6 @@
 """The ledger of messages: a function per query. It is the truth; queues only point at it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from operator import attrgetter
@@ -77,20 +77,18 @@ class Unclaimable:
 
 def insert_messages(
     conn: psycopg.Connection,
-    addresses: Sequence[Address],
-    envelope_ids: Sequence[int],
+    placed: Mapping[Address, tuple[date, int]],
     *,
-    day: date,
     campaign: str,
     campaign_version: int,
 ) -> None:
-    """Write planned messages of one day that have their envelopes already."""
+    """Write planned messages that have their envelopes already: (day, envelope id) of each."""
     conn.execute(
         query("insert_messages"),
         {
-            **_keys([(item.lead_id, item.run, item.number) for item in addresses]),
-            "envelope_ids": array(envelope_ids),
-            "day": day,
+            **_keys([(item.lead_id, item.run, item.number) for item in placed]),
+            "days": array(day for day, _ in placed.values()),
+            "envelope_ids": array(envelope_id for _, envelope_id in placed.values()),
             "campaign": campaign,
             "campaign_version": campaign_version,
         },

@@ -1,10 +1,30 @@
-"""The things that Hyperdrip speaks of, as frozen values. Days are dates, instants are UTC."""
+"""The things that Hyperdrip speaks of, as frozen values. Days are dates, instants are UTC.
+
+What is written to leads is in `contents`, what operations answer in `results`; both can be imported
+from here, too. They are files of their own because making so many classes takes longer than adding
+a lead, which needs none of these.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hyperdrip.contents import *  # noqa: F403
+    from hyperdrip.contents import Recipient
+    from hyperdrip.results import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> Any:
+        for file in () if name.startswith("_") else ("contents", "results"):
+            module = import_module(f"hyperdrip.{file}")
+            if hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(f"module 'hyperdrip.models' has no attribute {name!r}")
+
 
 MessageKey = tuple[int, int, int]  # lead id, run, number
 Pointer = tuple[MessageKey, int]  # a message, and the envelope that points at it
@@ -98,24 +118,6 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Changed:
-    """What a command did to leads, or in a dry run would do.
-
-    `lead_ids`: those that changed, by id. `messages`: how many of their messages got a day or lost
-    it; `planned`: those that got one, by day. `displaced`: messages of others that had to make
-    room. `left_out`: leads that it is not for, `refused`: those that it is not for right now, with
-    the reason.
-    """
-
-    lead_ids: tuple[int, ...] = ()
-    messages: int = 0
-    planned: Mapping[date, int] = field(default_factory=dict)
-    displaced: int = 0
-    left_out: Mapping[int, str] = field(default_factory=dict)
-    refused: Mapping[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Message:
     """One ledger row: one step for one lead in one run."""
 
@@ -167,6 +169,8 @@ class Claim:
     @property
     def recipient(self) -> "Recipient":
         """What the templates of this message can say of its lead."""
+        from hyperdrip.contents import Recipient
+
         return Recipient(self.name, self.email, self.fields)
 
 
@@ -201,19 +205,6 @@ class QuotaDay:
 
 
 @dataclass(frozen=True)
-class QueueMetrics:
-    """What `pgmq.metrics` and the calendar say of one day's queue."""
-
-    queue: str
-    day: date
-    length: int
-    visible: int
-    total: int
-    archived: int
-    late_seconds: int | None
-
-
-@dataclass(frozen=True)
 class Envelope:
     """A PGMQ row: it points at one message. The body is never trusted."""
 
@@ -222,222 +213,3 @@ class Envelope:
     visible_at: datetime
     body: Mapping[str, Any]
     headers: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ImportResult:
-    """What came of one file; a dry run has no `import_id`.
-
-    `planned`: messages by day. `notes`: what was detected of the file. `left_out`: the first rows
-    that were not taken, each with the reason.
-    """
-
-    import_id: int | None
-    read: int
-    added: int
-    updated: int
-    duplicates: int
-    rejected: int
-    suppressed: int
-    enrolled: int
-    first_day: date | None
-    last_day: date | None
-    planned: Mapping[date, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class UndoneImport:
-    """What was taken back of an import: leads removed, and stopped because they had a message."""
-
-    import_id: int
-    removed: int
-    stopped: int
-
-
-@dataclass(frozen=True)
-class WorkerSummary:
-    """What a worker did until it stopped. `refusal`: why its sender took nothing at the end."""
-
-    sent: int
-    failed: int
-    retried: int
-    unknown: int
-    skipped: int
-    rolled_over: int
-    waiting: int
-    next_attempt_at: datetime | None
-    quota_reached: bool
-    refusal: str | None = None
-
-
-@dataclass(frozen=True)
-class Suppression:
-    """An address that must never be written to, in lower case, or the keyed hash of an erased one.
-
-    `email_key`: either of them.
-    """
-
-    email_key: str
-    reason: str
-    created_at: datetime
-
-    @property
-    def email(self) -> str | None:
-        """The address; None when it is known by its hash alone."""
-        return self.email_key if "@" in self.email_key else None
-
-
-@dataclass(frozen=True)
-class Suppressed:
-    """What came of suppressing addresses, or in a dry run would come of it.
-
-    `added`: those that were not suppressed yet, in lower case; `known`: how many were. `stopped`:
-    leads that were under way, by id; `cancelled`: how many of their messages.
-    """
-
-    added: tuple[str, ...] = ()
-    known: int = 0
-    stopped: tuple[int, ...] = ()
-    cancelled: int = 0
-
-
-@dataclass(frozen=True)
-class Unsubscribed:
-    """What came of an unsubscribe. `is_new` false: the lead had unsubscribed, or was erased."""
-
-    lead_id: int
-    is_new: bool
-    cancelled: int = 0
-
-
-@dataclass(frozen=True)
-class AuditCheck:
-    """One invariant, and what contradicts it."""
-
-    name: str
-    ok: bool
-    detail: str
-
-
-@dataclass(frozen=True)
-class Recipient:
-    """What the templates of a message can say of its lead, and all that a claim knows of it."""
-
-    name: str
-    email: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Step:
-    """The content of one message, as templates. `plain_text` replaces what `markdown` would give.
-
-    `number`: from 1. `delay_days`: after the step before; without effect for the first.
-    """
-
-    number: int
-    subject: str
-    markdown: str
-    delay_days: int = 1
-    preheader: str | None = None
-    plain_text: str | None = None
-
-
-@dataclass(frozen=True)
-class Campaign:
-    """A sequence of messages, and what they have in common.
-
-    `mail_from`, `reply_to`: mailboxes; None where the settings have them. `footer`: Markdown below
-    every message. `values`: what templates can name, as JSON has it. `is_endless`: the last step is
-    that of all later messages, too.
-    """
-
-    name: str
-    steps: tuple[Step, ...]
-    mail_from: str | None = None
-    reply_to: str | None = None
-    footer: str | None = None
-    values: Mapping[str, Any] = field(default_factory=dict)
-    is_endless: bool = False
-
-
-@dataclass(frozen=True)
-class CampaignVersion:
-    """A campaign as it is stored: a version never changes, the next one has the next number."""
-
-    version: int
-    campaign: Campaign
-    is_paused: bool
-    created_at: datetime
-
-
-@dataclass(frozen=True)
-class CampaignSummary:
-    """A campaign's newest version, and how it is used.
-
-    `steps` 0: the built-in one, for any number of messages. `under_way`: leads ACTIVE or PAUSED in
-    it, `on_older`: those of them that are on an older version.
-    """
-
-    name: str
-    version: int
-    steps: int
-    is_paused: bool
-    created_at: datetime
-    leads: int
-    under_way: int
-    on_older: int
-
-
-@dataclass(frozen=True)
-class StepStats:
-    """What became of one step's messages, in all versions and runs.
-
-    `unsubscribed`: leads that unsubscribed after this message and before any later one.
-    """
-
-    campaign: str
-    number: int
-    subject: str | None
-    planned: int
-    sent: int
-    failed: int
-    unknown: int
-    unsubscribed: int
-
-
-@dataclass(frozen=True)
-class LeadUnderWay:
-    """A lead ACTIVE or PAUSED in a campaign, and the numbers of its planned messages in order."""
-
-    lead_id: int
-    version: int
-    recipient: Recipient
-    numbers: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """One step written out for one lead. Lines end with LF; `html` is a whole document."""
-
-    number: int
-    subject: str
-    preheader: str
-    html: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Mail:
-    """A message ready for SMTP: the addresses of its envelope, and its bytes.
-
-    `needs_smtputf8`: one of the addresses has a local part that is not ASCII (RFC 6531).
-    """
-
-    mail_from: str
-    rcpt_to: str
-    message_id: str
-    data: bytes
-    needs_smtputf8: bool

@@ -15,6 +15,7 @@ from hyperdrip import leads, ledger, queue, quota, receipts
 from hyperdrip.clock import Clock, day_of
 from hyperdrip.db import (
     SERVER_LOST,
+    OwnConnection,
     is_in_transaction,
     is_server_lost,
     query,
@@ -124,11 +125,13 @@ def in_planner_transaction(
 def _commit_once(
     conn: psycopg.Connection, clock: Clock, work: Callable[[Moment], T], *, is_dry_run: bool
 ) -> T:
-    is_committed_here = not (is_dry_run or is_in_transaction(conn))
+    is_ours = not is_in_transaction(conn)
+    is_committed_here = is_ours and not is_dry_run
     token = None
     try:
         with conn.transaction(force_rollback=is_dry_run):
-            require_read_committed(conn)
+            if not (is_ours and isinstance(conn, OwnConnection)):  # those it begins always are
+                require_read_committed(conn)
             quota.lock_planner(conn)
             result = work(replace(read_moment(conn, clock), is_dry_run=is_dry_run))
             if is_committed_here:
@@ -322,15 +325,7 @@ def place(
 ) -> None:
     """Write the messages of runs that begin: envelopes, ledger rows, and quota last."""
     placed = enqueue(conn, moment, by_day, with_email=enrolment.with_email)
-    for day, addresses in by_day.items():
-        ledger.insert_messages(
-            conn,
-            addresses,
-            [placed[address][1] for address in addresses],
-            day=day,
-            campaign=enrolment.campaign,
-            campaign_version=version,
-        )
+    ledger.insert_messages(conn, placed, campaign=enrolment.campaign, campaign_version=version)
     quota.apply(conn, {day: quota.Change(reserved=len(found)) for day, found in by_day.items()})
 
 

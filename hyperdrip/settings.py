@@ -8,13 +8,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from hyperdrip.domain_limits import DomainLimits, parse_domain_limits
 from hyperdrip.errors import SettingsError
-from hyperdrip.smtp_url import SmtpServer, parse_smtp_url
+
+if TYPE_CHECKING:
+    from hyperdrip.smtp_url import SmtpServer
 
 ROOT_HOME = Path("/var/lib/hyperdrip")
 
@@ -35,7 +38,7 @@ class Settings:
     schedule_horizon_days: int = 365
     sender: str = "console"
     concurrency: int = 10
-    smtp_url: SmtpServer | None = field(default=None, repr=False)
+    smtp_url: "SmtpServer | None" = field(default=None, repr=False)
     mail_from: str = ""
     reply_to: str = ""
     postal_address: str = ""
@@ -149,6 +152,12 @@ def _database_url(name: str, value: str) -> str:
     return url
 
 
+def _smtp_server(name: str, value: str) -> "SmtpServer":
+    from hyperdrip.smtp_url import parse_smtp_url  # late: most commands send nothing
+
+    return parse_smtp_url(name, value)
+
+
 _DAY_IN_MS = 86_400_000
 
 PARSERS: Mapping[str, Callable[[str, str], Any]] = {
@@ -164,7 +173,7 @@ PARSERS: Mapping[str, Callable[[str, str], Any]] = {
     "SCHEDULE_HORIZON_DAYS": _whole_number(1, 730),
     "SENDER": _text,
     "CONCURRENCY": _whole_number(1, 1000),
-    "SMTP_URL": parse_smtp_url,
+    "SMTP_URL": _smtp_server,
     "MAIL_FROM": _text,
     "REPLY_TO": _text,
     "POSTAL_ADDRESS": _text,
@@ -222,16 +231,19 @@ def load(*, env_file: Path | None = None, overrides: Mapping[str, str] | None = 
 
 
 def _read_env_file(path: Path, *, is_required: bool) -> dict[str, str]:
-    from dotenv import dotenv_values
-
     try:
         if not path.exists() or path.is_dir():
             if is_required:
                 raise SettingsError(f"--env-file {str(path)!r} is no file that can be read")
             return {}
-        found = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings file {str(path)!r} cannot be read: {error}") from None
+    if not text.strip():
+        return {}
+    from dotenv import dotenv_values
+
+    found = dotenv_values(stream=StringIO(text), interpolate=False)
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -9,8 +9,14 @@ import typer
 from hyperdrip.cli.completion import SenderName, complete_campaign, complete_lead
 from hyperdrip.cli.importing import progress_of
 from hyperdrip.cli.invocation import Invocation, Json, command, group, parse_number
-from hyperdrip.cli.leads import count_of
-from hyperdrip.cli.output import instant, print_json, print_line, print_table, short_instant
+from hyperdrip.cli.output import (
+    count_of,
+    instant,
+    print_json,
+    print_line,
+    print_table,
+    short_instant,
+)
 from hyperdrip.errors import CampaignError, HyperdripError, InvalidDataError, SettingsError
 from hyperdrip.models import Campaign, CampaignVersion
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hyperdrip.errors import HyperdripError
-from hyperdrip.models import LeadStatus, MessageState
-from hyperdrip.settings import load
 
 if TYPE_CHECKING:
     from hyperdrip.client import Hyperdrip
@@ -19,11 +17,15 @@ MOST = 50
 
 def complete_status(incomplete: str) -> list[str]:
     """Statuses of leads."""
+    from hyperdrip.models import LeadStatus
+
     return [status for status in LeadStatus if status.startswith(incomplete.upper())]
 
 
 def complete_state(incomplete: str) -> list[str]:
     """States of messages."""
+    from hyperdrip.models import MessageState
+
     return [state for state in MessageState if state.startswith(incomplete.lower())]
 
 
@@ -89,6 +91,8 @@ def _ask(find: "Callable[[Hyperdrip], list[str]]") -> list[str]:
 @contextmanager
 def _open() -> "Iterator[Hyperdrip | None]":
     """The database of the settings; a key press makes no embedded one."""
+    from hyperdrip.settings import load
+
     settings = load()
     has_home = (settings.hyperdrip_home / settings.hyperdrip_env / "data").exists()
     if not settings.database_url and not has_home:

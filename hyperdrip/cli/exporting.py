@@ -12,8 +12,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from hyperdrip.cli.invocation import Invocation, check_choice, command
-from hyperdrip.cli.leads import count_of
-from hyperdrip.cli.output import json_line, lead_json
+from hyperdrip.cli.output import count_of, json_line, lead_json
 from hyperdrip.cli.selection import Choice, choosing
 from hyperdrip.columns import KNOWN, export_header, neutralise
 from hyperdrip.errors import HyperdripError

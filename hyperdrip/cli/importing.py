@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from hyperdrip.cli.adding import Campaign, MaxMessages
 from hyperdrip.cli.invocation import Invocation, Json, check_choice, command, parse_day
-from hyperdrip.cli.leads import Campaign, MaxMessages, count_of
-from hyperdrip.cli.output import import_json, print_json, print_line, print_table
+from hyperdrip.cli.output import count_of, import_json, print_json, print_line, print_table
 from hyperdrip.errors import InvalidDataError
 from hyperdrip.models import ImportResult
 

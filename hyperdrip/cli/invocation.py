@@ -1,25 +1,26 @@
-"""One run of the command line: the options that every command takes, settings, and logging."""
+"""One run of the command line: the options that every command takes, and settings."""
 
 import inspect
-import json
-import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hyperdrip.cli.plain import Command, Group
 from hyperdrip.errors import HyperdripError, InvalidDataError
-from hyperdrip.settings import Settings, load
 
 if TYPE_CHECKING:
     from hyperdrip.client import Hyperdrip
+    from hyperdrip.client.base import Base
+    from hyperdrip.settings import Settings
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -32,10 +33,20 @@ def _show_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
+def _parse_file(text: str) -> Path:
+    """Read the name of a file. Raises: a usage error when it is there and cannot be read."""
+    if os.access(text, os.F_OK) and not os.access(text, os.R_OK):
+        raise typer.BadParameter(f"File {text!r} is not readable.")
+    return Path(text)
+
+
 EnvFile = Annotated[
     Path | None,
     typer.Option(
-        "--env-file", help="Read settings from this file in place of .env.", metavar="FILE"
+        "--env-file",
+        parser=_parse_file,
+        help="Read settings from this file in place of .env.",
+        metavar="FILE",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only errors on stderr.")]
@@ -62,10 +73,13 @@ class Invocation:
         """May a question be asked? Only at a terminal, and without --no-input."""
         return not self.no_input and sys.stdin.isatty() and sys.stderr.isatty()
 
-    def settings(self, overrides: Mapping[str, str] | None = None) -> Settings:
+    def settings(self, overrides: Mapping[str, str] | None = None) -> "Settings":
         """Read the settings; `overrides` are options, by setting name. Raises: SettingsError."""
+        from hyperdrip.cli.logs import configure_logging
+        from hyperdrip.settings import load
+
         settings = load(env_file=self.env_file, overrides=overrides)
-        self._configure_logging(settings)
+        configure_logging(settings, is_quiet=self.is_quiet, is_verbose=self.is_verbose)
         return settings
 
     @contextmanager
@@ -81,15 +95,21 @@ class Invocation:
 
     @contextmanager
     def open_planner(self) -> Iterator["Hyperdrip"]:
-        """As `open`, and warn when DAILY_MAX says something else than the database."""
+        """As `open`, and `check_daily_max`."""
         with self.open() as drip:
-            stored, wanted = drip.instance().daily_max, drip.settings.daily_max
-            if drip.settings.is_explicit("DAILY_MAX") and stored != wanted:
-                self.note(
-                    f"warning: DAILY_MAX={wanted} is set and this database's daily maximum is"
-                    f" {stored}, which counts; to change it: hyperdrip quota set default {wanted}"
-                )
+            self.check_daily_max(drip)
             yield drip
+
+    def check_daily_max(self, drip: "Base") -> None:
+        """Warn when DAILY_MAX says something else than the database."""
+        if not drip.settings.is_explicit("DAILY_MAX"):
+            return
+        stored, wanted = drip.instance().daily_max, drip.settings.daily_max
+        if stored != wanted:
+            self.note(
+                f"warning: DAILY_MAX={wanted} is set and this database's daily maximum is"
+                f" {stored}, which counts; to change it: hyperdrip quota set default {wanted}"
+            )
 
     def confirm(self, question: str) -> None:
         """Ask at the terminal. Raises: HyperdripError unless the answer is yes."""
@@ -114,36 +134,6 @@ class Invocation:
         if not self.is_quiet:
             print(text, file=sys.stderr)
 
-    def _configure_logging(self, settings: Settings) -> None:
-        level = logging.getLevelName(settings.log_level.upper())
-        if self.is_quiet:
-            level = logging.ERROR
-        elif self.is_verbose:
-            level = logging.DEBUG
-        out = logging.StreamHandler(sys.stderr)
-        out.setFormatter(_JsonLines() if settings.log_format == "json" else _PlainLines())
-        logger = logging.getLogger("hyperdrip")
-        logger.handlers, logger.propagate = [out], False
-        logger.setLevel(level)
-
-
-class _PlainLines(logging.Formatter):
-    """The message alone, as users know it."""
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, message, and the traceback if there is one."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
 
 def _merged(
     before: Invocation, env_file: Path | None, quiet: bool, verbose: bool, no_input: bool
@@ -163,18 +153,6 @@ _COMMON: dict[str, Any] = {
     "no_input": NoInput,
     "version": Version,
 }
-
-
-def _hide_flag_value(annotation: Any) -> None:
-    """Keep the help from showing `<bool>` behind a flag, as if a value had to follow."""
-    kind, *more = get_args(annotation) or (annotation,)
-    for info in more:
-        if kind is bool and info.metavar is None:
-            info.metavar = ""
-
-
-for _kind in _COMMON.values():
-    _hide_flag_value(_kind)
 
 
 def command(
@@ -205,13 +183,11 @@ def command(
             del shared["version"]
             function(_merged(context.obj or Invocation(), **shared), **options)
 
-        for option in own:
-            _hide_flag_value(option.annotation)
         parameters = [*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *common]
         run.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in [context, *parameters]}
         run.__doc__ = function.__doc__
-        group.command(name, epilog=f"Example: {example}", context_settings=HELP)(run)
+        group.command(name, cls=Command, epilog=f"Example: {example}", context_settings=HELP)(run)
         return function
 
     return register
@@ -219,39 +195,15 @@ def command(
 
 def group(parent: typer.Typer, name: str, text: str, *, example: str) -> typer.Typer:
     """A group of commands; without a command it shows its help."""
-    made = typer.Typer(name=name, help=text, epilog=f"Example: {example}", context_settings=HELP)
-
-    @made.callback(invoke_without_command=True)
-    def start(
-        context: typer.Context,
-        env_file: EnvFile = None,
-        quiet: Quiet = False,
-        verbose: Verbose = False,
-        no_input: NoInput = False,
-        _version: Version = False,
-    ) -> None:
-        before = context.obj or Invocation()
-        context.obj = _merged(before, env_file, quiet, verbose, no_input)
-        if context.invoked_subcommand is None:
-            typer.echo(context.get_help())
-
+    made = typer.Typer(
+        name=name, cls=Group, help=text, epilog=f"Example: {example}", context_settings=HELP
+    )
+    made.callback(invoke_without_command=True)(start)
     parent.add_typer(made)
     return made
 
 
-app = typer.Typer(
-    name="hyperdrip",
-    help="Lead drip campaigns on PostgreSQL and PGMQ: planned under a daily quota, sent once.",
-    context_settings=HELP,
-    pretty_exceptions_enable=False,
-)
-
-
-@app.callback(
-    invoke_without_command=True,
-    epilog='Example: hyperdrip add-lead --name "Ada Marlowe" --email ada@example.com',
-)
-def _start(
+def start(
     context: typer.Context,
     env_file: EnvFile = None,
     quiet: Quiet = False,
@@ -259,7 +211,8 @@ def _start(
     no_input: NoInput = False,
     _version: Version = False,
 ) -> None:
-    context.obj = _merged(Invocation(), env_file, quiet, verbose, no_input)
+    """What a group does before its commands: keep the options that all of them take."""
+    context.obj = _merged(context.obj or Invocation(), env_file, quiet, verbose, no_input)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

@@ -1,7 +1,6 @@
-"""add-lead, import, and `leads`."""
+"""`leads`: who is in a drip, and how far."""
 
 from collections.abc import Sequence
-from datetime import date
 from typing import Annotated
 
 import typer
@@ -15,8 +14,6 @@ from hyperdrip.cli.invocation import (
     check_limit,
     command,
     group,
-    parse_day,
-    parse_number,
 )
 from hyperdrip.cli.output import (
     lead_json,
@@ -27,24 +24,6 @@ from hyperdrip.cli.output import (
 )
 from hyperdrip.models import Lead, LeadStatus, Message
 
-Campaign = Annotated[
-    str,
-    typer.Option(
-        "--campaign",
-        help="The campaign to enrol in.",
-        metavar="C",
-        autocompletion=complete_campaign,
-    ),
-]
-MaxMessages = Annotated[
-    int | None,
-    typer.Option(
-        "--max-messages",
-        parser=parse_number,
-        help="At most one for each step; default: all, without steps MAX_MESSAGES.",
-        metavar="N",
-    ),
-]
 LeadKey = Annotated[
     str,
     typer.Argument(
@@ -55,11 +34,6 @@ LeadKey = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    command(
-        app,
-        "add-lead",
-        example='hyperdrip add-lead --name "Ada Marlowe" --email ada@example.com',
-    )(add_lead)
     leads = group(
         app,
         "leads",
@@ -74,45 +48,6 @@ def register(app: typer.Typer) -> None:
 
     steering.register(leads)
     exporting.register(leads)
-
-
-def add_lead(
-    run: Invocation,
-    name: Annotated[str, typer.Option("--name", help="The lead's name.", metavar="N")],
-    email: Annotated[str, typer.Option("--email", help="The address to write to.", metavar="E")],
-    phone: Annotated[str | None, typer.Option("--phone", metavar="P")] = None,
-    notes: Annotated[str | None, typer.Option("--notes", metavar="T")] = None,
-    field: Annotated[
-        list[str] | None,
-        typer.Option("--field", help="A further field, as often as you like.", metavar="K=V"),
-    ] = None,
-    max_messages: MaxMessages = None,
-    campaign: Campaign = "default",
-    start: Annotated[
-        date | None,
-        typer.Option("--start", parser=parse_day, help="First day; default: today.", metavar="DAY"),
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Add a lead: each of its messages gets its day at once."""
-    fields = dict(_split_field(text) for text in field or [])
-    with run.open_planner() as drip:
-        lead = drip.add_lead(
-            name=name,
-            email=email,
-            phone=phone,
-            notes=notes,
-            fields=fields,
-            max_messages=max_messages,
-            campaign=campaign,
-            start=start,
-        )
-        messages = drip.list_lead_messages(lead)
-    if json:
-        print_json(lead_json(lead, messages))
-    else:
-        days = ", ".join(str(message.day) for message in messages)
-        print_line(f"Added {lead.key} {lead.email}: {count_of(len(messages), 'message')} on {days}")
 
 
 def list_leads(
@@ -224,15 +159,3 @@ def _print_lead(lead: Lead, messages: list[Message]) -> None:
         ],
         empty="No messages",
     )
-
-
-def _split_field(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise typer.BadParameter(f"--field {text!r} is not of the form NAME=VALUE")
-    return name, value
-
-
-def count_of(number: int, noun: str, nouns: str = "") -> str:
-    """`1 lead`, `2 leads`; with `nouns`, `2 addresses`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {nouns or noun + 's'}"

@@ -6,21 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
-from hyperdrip.models import (
-    AuditCheck,
-    Envelope,
-    ImportResult,
-    Lead,
-    Message,
-    QueueMetrics,
-    QuotaDay,
-    WorkerSummary,
-)
-
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hyperdrip.models import Envelope, Lead, Message, QuotaDay
     from hyperdrip.pruning import Pruned
+    from hyperdrip.results import AuditCheck, ImportResult, QueueMetrics, WorkerSummary
 
 WIDTH_WITHOUT_TERMINAL = 1000  # nothing is cut where a program reads along
 
@@ -89,10 +80,15 @@ def short_instant(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
+def count_of(number: int, noun: str, nouns: str = "") -> str:
+    """`1 lead`, `2 leads`; with `nouns`, `2 addresses`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {nouns or noun + 's'}"
+
+
 # The shapes that others build on
 
 
-def lead_json(lead: Lead, messages: Sequence[Message] | None = None) -> dict[str, Any]:
+def lead_json(lead: "Lead", messages: "Sequence[Message] | None" = None) -> dict[str, Any]:
     """A lead, with its messages when given."""
     value: dict[str, Any] = {
         "id": lead.key,
@@ -123,7 +119,7 @@ def lead_json(lead: Lead, messages: Sequence[Message] | None = None) -> dict[str
     return value
 
 
-def message_json(message: Message) -> dict[str, Any]:
+def message_json(message: "Message") -> dict[str, Any]:
     """A ledger row."""
     return {
         "lead": f"lead_{message.lead_id}",
@@ -140,7 +136,7 @@ def message_json(message: Message) -> dict[str, Any]:
     }
 
 
-def message_details_json(message: Message) -> dict[str, Any]:
+def message_details_json(message: "Message") -> dict[str, Any]:
     """A ledger row with what `messages show` adds."""
     return {
         **message_json(message),
@@ -151,7 +147,7 @@ def message_details_json(message: Message) -> dict[str, Any]:
     }
 
 
-def quota_day_json(day: QuotaDay) -> dict[str, Any]:
+def quota_day_json(day: "QuotaDay") -> dict[str, Any]:
     """A day of the calendar."""
     return {
         "day": day.day,
@@ -162,7 +158,7 @@ def quota_day_json(day: QuotaDay) -> dict[str, Any]:
     }
 
 
-def queue_json(queue: QueueMetrics) -> dict[str, Any]:
+def queue_json(queue: "QueueMetrics") -> dict[str, Any]:
     """A queue."""
     return {
         "queue": queue.queue,
@@ -186,7 +182,7 @@ def pruned_json(found: "Pruned") -> dict[str, Any]:
     }
 
 
-def envelope_json(envelope: Envelope) -> dict[str, Any]:
+def envelope_json(envelope: "Envelope") -> dict[str, Any]:
     """An envelope as it lies in its queue."""
     return {
         "envelopeId": envelope.envelope_id,
@@ -197,7 +193,7 @@ def envelope_json(envelope: Envelope) -> dict[str, Any]:
     }
 
 
-def import_json(result: ImportResult) -> dict[str, Any]:
+def import_json(result: "ImportResult") -> dict[str, Any]:
     """What came of an import."""
     return {
         "importId": result.import_id,
@@ -213,7 +209,7 @@ def import_json(result: ImportResult) -> dict[str, Any]:
     }
 
 
-def worker_json(summary: WorkerSummary) -> dict[str, Any]:
+def worker_json(summary: "WorkerSummary") -> dict[str, Any]:
     """What a worker did."""
     return {
         "sent": summary.sent,
@@ -228,7 +224,7 @@ def worker_json(summary: WorkerSummary) -> dict[str, Any]:
     }
 
 
-def audit_json(checks: Sequence[AuditCheck]) -> dict[str, Any]:
+def audit_json(checks: "Sequence[AuditCheck]") -> dict[str, Any]:
     """What the audit found."""
     return {
         "ok": all(check.ok for check in checks),

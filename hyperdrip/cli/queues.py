@@ -16,9 +16,9 @@ from hyperdrip.cli.invocation import (
     parse_day,
     parse_number,
 )
-from hyperdrip.cli.leads import count_of
 from hyperdrip.cli.output import (
     coloured,
+    count_of,
     envelope_json,
     print_json,
     print_line,

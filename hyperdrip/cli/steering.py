@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hyperdrip.cli.adding import Campaign, MaxMessages
 from hyperdrip.cli.invocation import Invocation, command, parse_day, parse_number
-from hyperdrip.cli.leads import Campaign, MaxMessages, count_of
-from hyperdrip.cli.output import print_json, print_line, print_table
+from hyperdrip.cli.output import count_of, print_json, print_line, print_table
 from hyperdrip.cli.selection import Choice, choosing
 from hyperdrip.errors import ConflictError, SettingsError
 from hyperdrip.models import Changed, Selection

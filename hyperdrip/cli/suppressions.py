@@ -8,8 +8,14 @@ import typer
 
 from hyperdrip.cli.completion import complete_lead, complete_suppressed
 from hyperdrip.cli.invocation import Invocation, Json, Limit, check_limit, command, group
-from hyperdrip.cli.leads import count_of
-from hyperdrip.cli.output import instant, print_json, print_line, print_table, short_instant
+from hyperdrip.cli.output import (
+    count_of,
+    instant,
+    print_json,
+    print_line,
+    print_table,
+    short_instant,
+)
 from hyperdrip.errors import InvalidDataError
 from hyperdrip.lead_values import check_email, parse_key
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import psycopg
 
@@ -19,7 +20,6 @@ from hyperdrip.db import (
 )
 from hyperdrip.errors import SettingsError
 from hyperdrip.models import Instance
-from hyperdrip.rollover import Policy
 from hyperdrip.scheduler import Enrolment, Moment, read_moment
 from hyperdrip.settings import Settings, load
 
@@ -68,6 +68,52 @@ class Base:
         else:
             self._conn = self._connect()
 
+    @classmethod
+    def open(cls, settings: Settings | None = None, *, is_checked: bool = True) -> Self:
+        """Open the database of the settings (None: read the environment).
+
+        Starts and migrates the embedded server when there is no DATABASE_URL. With `is_checked`,
+        a database that is not migrated, or belongs to another environment, is refused.
+
+        Raises: SettingsError, DatabaseError and its kin.
+        """
+        settings = settings or load()
+        server = None
+        dsn = settings.database_url
+        if not dsn:
+            from hyperdrip import embedded
+
+            server = embedded.acquire(settings.hyperdrip_home, settings.hyperdrip_env)
+            dsn = server.dsn
+        drip = None
+        try:
+            drip = cls(dsn, settings, server=server)
+            with converted_errors():
+                if server is not None and migrations.read_status(drip._conn).pending:
+                    drip.migrate()
+                if is_checked:
+                    drip._check()
+        except BaseException:
+            if drip is not None:
+                drip.close()
+            elif server is not None:
+                server.release()
+            raise
+        return drip
+
+    def __enter__(self) -> Self:
+        """Use it as a context manager: it closes itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
     def _connect(self) -> psycopg.Connection:
         conn = connect(self.dsn)
         if isinstance(conn, OwnConnection):
@@ -91,6 +137,27 @@ class Base:
         """The instance, the instant, and today."""
         with self._session() as conn:
             return read_moment(conn, self.clock)
+
+    def migrate(self) -> list[str]:
+        """Create or update the schema; returns what was applied. Not on a caller's connection.
+
+        Raises: SettingsError when the database belongs to another environment.
+        """
+        self._refuse_borrowed("migrate")
+        with self._session() as conn:
+            self._check_identity(conn)
+            applied = migrations.migrate(
+                conn,
+                environment=self.settings.hyperdrip_env,
+                time_zone=self.settings.timezone,
+                daily_max=self.settings.daily_max,
+            )
+            if applied:
+                from hyperdrip import roles
+
+                roles.apply_again(conn, roles.read_roles(conn))
+            self._check()
+            return applied
 
     @contextmanager
     def _session(self) -> Iterator[psycopg.Connection]:
@@ -121,20 +188,22 @@ class Base:
 
     def _check(self) -> None:
         migrations.require_current(self._conn)
-        instances.require_instance(self._conn)
-        self._check_agreement()
+        instance = instances.require_instance(self._conn)
+        self._check_agreement(instance.environment, instance.time_zone)
 
-    def _check_agreement(self) -> None:
-        """Compare with a database that was migrated to the end; an empty one is nobody's yet."""
-        identity = migrations.get_identity(self._conn)
-        if identity is None:
-            return
+    def _check_identity(self, conn: psycopg.Connection) -> None:
+        """As `_check`, at any version; an empty database is nobody's yet."""
+        identity = migrations.get_identity(conn)
+        if identity is not None:
+            self._check_agreement(*identity)
+
+    def _check_agreement(self, stored_environment: str, stored_time_zone: str) -> None:
         is_zone_set = self.settings.is_explicit("TIMEZONE")
         migrations.check_agreement(
             environment=self.settings.hyperdrip_env,
             time_zone=self.settings.timezone if is_zone_set else None,
-            stored_environment=identity[0],
-            stored_time_zone=identity[1],
+            stored_environment=stored_environment,
+            stored_time_zone=stored_time_zone,
         )
 
     def _enrolment(self, *, campaign: str, max_messages: int | None) -> Enrolment:
@@ -144,13 +213,5 @@ class Base:
             is_max_given=max_messages is not None,
             campaign=campaign,
             horizon_days=settings.schedule_horizon_days,
-            with_email=settings.envelope_email,
-        )
-
-    def _policy(self) -> Policy:
-        settings = self.settings
-        return Policy(
-            on_unknown=settings.on_unknown,
-            max_attempts=settings.max_attempts,
             with_email=settings.envelope_email,
         )

@@ -11,25 +11,6 @@ from hyperdrip.db import query
 class DatabaseMethods(Base):
     """Migrating, looking at and resetting the database."""
 
-    def migrate(self) -> list[str]:
-        """Create or update the schema; returns what was applied. Not on a caller's connection.
-
-        Raises: SettingsError when the database belongs to another environment.
-        """
-        self._refuse_borrowed("migrate")
-        with self._session() as conn:
-            self._check_agreement()
-            applied = migrations.migrate(
-                conn,
-                environment=self.settings.hyperdrip_env,
-                time_zone=self.settings.timezone,
-                daily_max=self.settings.daily_max,
-            )
-            if applied:
-                roles.apply_again(conn, roles.read_roles(conn))
-            self._check()
-            return applied
-
     def migration_status(self) -> migrations.Status:
         """What is applied and what is pending."""
         with self._session() as conn:
@@ -82,7 +63,7 @@ class DatabaseMethods(Base):
         """
         self._refuse_borrowed("reset")
         with self._session() as conn:
-            self._check_agreement()
+            self._check_identity(conn)
             known = roles.read_roles(conn)
             maintenance.drop_everything(conn)
         self.migrate()

@@ -6,9 +6,8 @@ from datetime import date
 
 from hyperdrip import leads, ledger
 from hyperdrip.client.base import Base
-from hyperdrip.importing import ImportOptions, Progress, import_file
 from hyperdrip.lead_values import check_new_lead
-from hyperdrip.models import ImportResult, Lead, Message, UndoneImport
+from hyperdrip.models import Lead, Message
 from hyperdrip.scheduler import (
     Moment,
     enroll,
@@ -16,9 +15,6 @@ from hyperdrip.scheduler import (
     refuse_taken,
     require_campaign_version,
 )
-from hyperdrip.standing import undo_import
-
-NO_OPTIONS = ImportOptions()
 
 
 class LeadMethods(Base):
@@ -54,37 +50,6 @@ class LeadMethods(Base):
         # Another session: the connection may have been lost at the very end.
         with self._session() as conn:
             return leads.require_lead(conn, str(lead_id))
-
-    def import_file(
-        self,
-        source: str,
-        options: ImportOptions = NO_OPTIONS,
-        *,
-        max_messages: int | None = None,
-        campaign: str = "default",
-        start: date | None = None,
-        on_progress: Progress = lambda _what, _part: None,
-    ) -> ImportResult:
-        """Add the leads of a CSV or Excel file (`-`: standard input) in one transaction.
-
-        Raises: InvalidDataError when it is no such file; NoRoomError; HyperdripError when the error
-        file cannot be written. In all these cases nothing was taken.
-        """
-        enrolment = replace(
-            self._enrolment(campaign=campaign, max_messages=max_messages), start=start
-        )
-        with self._session() as conn:
-            return import_file(
-                conn, self.clock, source, enrolment, options, on_progress=on_progress
-            )
-
-    def undo_import(self, import_id: int) -> UndoneImport:
-        """Take back what has not been sent of an import: leads that had no message are removed.
-
-        Raises: NotFoundError; ConflictError when it was undone already.
-        """
-        with self._session() as conn:
-            return undo_import(conn, self.clock, import_id)
 
     def list_leads(
         self, *, status: str | None = None, campaign: str | None = None, limit: int = 100

@@ -18,7 +18,7 @@ from hyperdrip.lanes import run_lanes
 from hyperdrip.models import AuditCheck, Campaign, MessageKey, WorkerSummary
 from hyperdrip.overview import Overview, read_overview
 from hyperdrip.reconciling import Reconciled, Which, cancel, mark_sent, send_again
-from hyperdrip.rollover import RolledOver, roll_over
+from hyperdrip.rollover import Policy, RolledOver, roll_over
 from hyperdrip.scheduler import read_moment
 from hyperdrip.senders import Sender, close_sender, open_sender
 from hyperdrip.signals import Stop
@@ -198,3 +198,11 @@ class RunningMethods(CalendarMethods):
             return None
         self.set_daily_max(self.settings.daily_max)
         return stored
+
+    def _policy(self) -> Policy:
+        settings = self.settings
+        return Policy(
+            on_unknown=settings.on_unknown,
+            max_attempts=settings.max_attempts,
+            with_email=settings.envelope_email,
+        )

