@@ -14,6 +14,7 @@ from hyperdrip.errors import NotFoundError, SettingsError
 from hyperdrip.models import Claim, Mail
 from hyperdrip.senders import Failed, Outcome, Refused, Retry, Sent, Unknown
 from hyperdrip.senders.smtp import SmtpSender
+from hyperdrip.senders.smtp_wire import Steps, Wire
 from hyperdrip.smtp_url import Security, SmtpServer
 from tests.smtp.conftest import QUICK, Certificates, address
 from tests.smtp.mails import make_claim, make_claims, send, send_one, write_mail
@@ -293,6 +294,30 @@ def test_a_wave_uses_as_many_connections_as_it_has_messages_and_no_more_than_all
         assert all(isinstance(outcome, Sent) for outcome in outcomes)
         assert server.connections == 4
         assert sorted(server.accepted) == sorted(c.message_key for c in make_claims(40))
+
+
+@pytest.mark.parametrize(("extensions", "writes"), [(ALL, 2), (NO_PIPELINING, 4)])
+def test_messages_are_written_by_the_iterating_thread_in_as_few_writes_as_can_be(
+    new_sender: NewSender,
+    monkeypatch: pytest.MonkeyPatch,
+    extensions: tuple[str, ...],
+    writes: int,
+) -> None:
+    """Threads that take turns for each message are what made sending slow."""
+    written: list[bytes] = []
+    write = Wire.write
+
+    def noted(self: Wire, octets: bytes, *, seconds: float) -> Steps[None]:
+        if threading.get_ident() == here:
+            written.append(octets)
+        return write(self, octets, seconds=seconds)
+
+    here = threading.get_ident()
+    monkeypatch.setattr(Wire, "write", noted)
+    with ScriptedServer(extensions=extensions) as server:
+        outcomes = send(new_sender(server, concurrency=4), make_claims(40))
+        assert [type(outcome) for outcome in outcomes] == [Sent] * 40
+        assert len(written) == 40 * writes
 
 
 def test_where_fewer_connections_are_allowed_messages_wait_for_those_that_stand(
