@@ -17,6 +17,10 @@ from hyperdrip.senders.smtp_wire import Timeouts
 from hyperdrip.smtp_url import SmtpServer
 
 TICK_SECONDS = 1.0
+# A larger wave asks the database less often, and all that is claimed of it is unknown when its
+# worker is killed.
+WAVE_SECONDS = 0.5
+LONGEST_WAVE = 5
 
 
 class SmtpSender:
@@ -67,11 +71,19 @@ class SmtpSender:
         """
         if self._lines is None:
             self._lines = Lines(self._server, self._context, self._timeouts, most=self._concurrency)
+        wave = _Wave(claims)
         try:
-            yield from self._send(_Wave(claims), self._lines, may_send)
+            yield from self._send(wave, self._lines, may_send)
         finally:
             if self._lines is not None:
                 self._lines.rest()
+        if wave.first_at:
+            self.wave_size = self._size_of_next(wave.answered, time.monotonic() - wave.first_at)
+
+    def _size_of_next(self, answered: int, seconds: float) -> int:
+        """As many as leave in WAVE_SECONDS at this pace: each connection has as many as others."""
+        each = answered / self._concurrency * WAVE_SECONDS / max(seconds, 0.001)
+        return self._concurrency * max(1, min(LONGEST_WAVE, int(each)))
 
     def _send(
         self, wave: "_Wave", lines: Lines, may_send: Callable[[Claim], bool]
@@ -99,6 +111,7 @@ class SmtpSender:
                     wave.waiting.clear()
                     break
                 wave.in_flight += 1
+                wave.first_at = wave.first_at or time.monotonic()
                 if report := lines.begin(Task(claim, mail, wave)):
                     yield from self._take(wave, report)
             if wave.in_flight or (wave.waiting and (lines.opening or lines.sending)):
@@ -122,6 +135,7 @@ class SmtpSender:
             if isinstance(outcome, Refused):
                 wave.refusal, wave.is_refused = outcome.reason, True
             wave.in_flight -= 1
+            wave.answered += 1
             wave.silent_since = time.monotonic()
             yield report.task.claim, outcome
 
@@ -138,7 +152,7 @@ def open_smtp(kit: Kit) -> SmtpSender:
 
 
 class _Wave:
-    """The state of one wave: what waits, and how much is in flight.
+    """The state of one wave: what waits, how much is in flight, how much was answered since when.
 
     `refusal`: why a line could not be opened; no more are tried in this wave. `is_refused`: the
     server refuses us as a whole. `silent_since`: when something was last said of it (monotonic).
@@ -146,7 +160,8 @@ class _Wave:
 
     def __init__(self, claims: Sequence[Claim]) -> None:
         self.waiting = deque(claims)
-        self.in_flight = 0
+        self.in_flight = self.answered = 0
+        self.first_at = 0.0
         self.refusal = ""
         self.is_refused = False
         self.silent_since = time.monotonic()

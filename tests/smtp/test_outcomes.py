@@ -296,6 +296,36 @@ def test_a_wave_uses_as_many_connections_as_it_has_messages_and_no_more_than_all
         assert sorted(server.accepted) == sorted(c.message_key for c in make_claims(40))
 
 
+@pytest.mark.parametrize(
+    ("answered", "seconds", "size"),
+    [
+        (10, 10.0, 10),  # a connection may have one at a time, however long it takes
+        (10, 0.3, 10),
+        (10, 0.25, 20),
+        (20, 0.34, 20),
+        (50, 0.5, 50),
+        (50, 0.01, 50),
+        (3, 60.0, 10),
+        (0, 0.0, 10),
+    ],
+)
+def test_a_wave_is_as_large_as_what_left_in_half_a_second_within_bounds(
+    new_sender: NewSender, closed_port: int, answered: int, seconds: float, size: int
+) -> None:
+    sender = new_sender(SmtpServer("127.0.0.1", closed_port, Security.NONE), concurrency=10)
+    assert sender.wave_size == 10
+    assert sender._size_of_next(answered, seconds) == size
+
+
+def test_what_was_not_handed_over_says_nothing_of_the_size_of_a_wave(
+    new_sender: NewSender, closed_port: int
+) -> None:
+    sender = new_sender(SmtpServer("127.0.0.1", closed_port, Security.NONE), concurrency=10)
+    sender.wave_size = 30
+    send(sender, make_claims(30))
+    assert sender.wave_size == 30
+
+
 @pytest.mark.parametrize(("extensions", "writes"), [(ALL, 2), (NO_PIPELINING, 4)])
 def test_messages_are_written_by_the_iterating_thread_in_as_few_writes_as_can_be(
     new_sender: NewSender,
