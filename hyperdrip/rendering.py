@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -84,12 +85,14 @@ def _compile_step(step: Step, footer: str, values: Mapping[str, Any]) -> Compile
     text = to_text(step.markdown) if own is None else without_tag_lines(own)
     below = f"\n\n--\n{to_text(footer)}" if footer.strip() else ""
     html = to_html(step.markdown, footer, has_preheader=bool(step.preheader))
+    # A lead's own values go before those of the campaign.
+    constants = {name: value for name, value in values.items() if name not in LEAD_NAMES}
     return CompiledStep(
         number=step.number,
-        subject=compile_template(step.subject),
-        preheader=compile_template(step.preheader) if step.preheader else None,
-        html=compile_template(html, is_html=True),
-        text=compile_template(text.rstrip() + below),
+        subject=compile_template(step.subject, constants),
+        preheader=compile_template(step.preheader, constants) if step.preheader else None,
+        html=compile_template(html, constants, is_html=True),
+        text=compile_template(text.rstrip() + below, constants),
         values=values,
     )
 
@@ -120,8 +123,7 @@ def render(step: CompiledStep, recipient: Recipient) -> Rendered:
     Raises: RenderError naming the step, and the value that is missing.
     """
     try:
-        values = dict(step.values)
-        values.update(_lead_values(recipient))
+        values = {**step.values, **_lead_values(recipient)}
         subject = values[SUBJECT] = _one_line(step.subject(values))
         if not subject:
             raise RenderError("its subject is empty")
@@ -137,15 +139,15 @@ def render(step: CompiledStep, recipient: Recipient) -> Rendered:
     return Rendered(step.number, subject, preheader, html, text)
 
 
-def _lead_values(recipient: Recipient) -> Iterator[tuple[str, Any]]:
-    name = usable(recipient.name)
-    given = (
-        ("name", name),
-        ("first_name", first_name(name or "")),
-        ("email", usable(recipient.email)),
-    )
-    yield from ((key, value) for key, value in given if value)
-    yield "fields", Names("fields", recipient.fields)
+def _lead_values(recipient: Recipient) -> dict[str, Any]:
+    values: dict[str, Any] = {"fields": Names("fields", recipient.fields)}
+    if name := usable(recipient.name):
+        values["name"] = name
+        if first := first_name(name):
+            values["first_name"] = first
+    if email := usable(recipient.email):
+        values["email"] = email
+    return values
 
 
 def first_name(name: str) -> str | None:
@@ -170,7 +172,7 @@ def add_notice(
     """Put what the law asks for below both parts: who writes, and the way out."""
     if not unsubscribe_url and not postal_address:
         return rendered
-    address = escape(postal_address).replace("\n", "<br>")
+    address = _lines_of_html(postal_address)
     link = f'<a href="{escape(unsubscribe_url)}" style="color: #57606a">Unsubscribe</a>'
     html = "<br>".join(part for part in (address, link if unsubscribe_url else "") if part)
     way_out = f"Unsubscribe: {unsubscribe_url}" if unsubscribe_url else ""
@@ -178,3 +180,8 @@ def add_notice(
     html = f'{rendered.html[: -len(HTML_END)]}<p style="{SMALL_PRINT}">{html}</p>{HTML_END}'
     text = f"{rendered.text}\n{text}\n"
     return Rendered(rendered.number, rendered.subject, rendered.preheader, html, text)
+
+
+@lru_cache(maxsize=10)
+def _lines_of_html(text: str) -> str:
+    return escape(text).replace("\n", "<br>")
