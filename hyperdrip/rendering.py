@@ -1,7 +1,7 @@
 """PURE: a campaign's templates, compiled once; a step and a lead -> subject, HTML and text."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from html import escape
 from typing import Any
@@ -37,27 +37,37 @@ class CompiledStep:
 
 @dataclass(frozen=True)
 class CompiledCampaign:
-    """A version of a campaign whose templates have been compiled; make it once and keep it."""
+    """A version of a campaign without mistakes; make it once and keep it.
 
-    name: str
-    steps: tuple[CompiledStep, ...]
-    is_endless: bool = False
+    A step is compiled when it is first written: a worker that starts waits for what it sends.
+    """
+
+    campaign: Campaign
+    values: Mapping[str, Any]
+    _steps: dict[int, CompiledStep] = field(default_factory=dict, repr=False, compare=False)
 
     def render(self, number: int, recipient: Recipient) -> Rendered:
         """Write step `number` for one lead.
 
         Raises: RenderError naming the step, and the value that is missing.
         """
-        count = len(self.steps)
-        if number > count and self.is_endless:
-            return render(replace(self.steps[-1], number=number), recipient)
+        name, count = self.campaign.name, len(self.campaign.steps)
+        if number > count and self.campaign.is_endless:
+            return render(replace(self._step(count), number=number), recipient)
         if not 1 <= number <= count:
-            raise RenderError(f"campaign {self.name!r} has {count} steps, and no step {number}")
-        return render(self.steps[number - 1], recipient)
+            raise RenderError(f"campaign {name!r} has {count} steps, and no step {number}")
+        return render(self._step(number), recipient)
+
+    def _step(self, number: int) -> CompiledStep:
+        found = self._steps.get(number)
+        if found is None:
+            step, footer = self.campaign.steps[number - 1], self.campaign.footer or ""
+            found = self._steps[number] = _compile_step(step, footer, self.values)
+        return found
 
 
 def compile_campaign(campaign: Campaign) -> CompiledCampaign:
-    """Compile all templates of a campaign.
+    """Check all templates of a campaign, and make ready to write them.
 
     Raises: CampaignError with a line for each mistake in them.
     """
@@ -76,8 +86,7 @@ def compile_campaign(campaign: Campaign) -> CompiledCampaign:
         raise CampaignError("\n".join(mistakes))
     given = ((name, usable(value, name)) for name, value in campaign.values.items())
     values = {name: value for name, value in given if value is not None}
-    steps = tuple(_compile_step(step, footer, values) for step in campaign.steps)
-    return CompiledCampaign(campaign.name, steps, campaign.is_endless)
+    return CompiledCampaign(campaign, values)
 
 
 def _compile_step(step: Step, footer: str, values: Mapping[str, Any]) -> CompiledStep:
