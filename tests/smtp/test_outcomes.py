@@ -605,6 +605,19 @@ def test_a_user_is_authenticated_over_tls_alone(
         assert {event.is_tls for event in server.events if event.verb in ("AUTH", "MAIL")} == {True}
 
 
+def test_a_long_message_arrives_whole_over_tls_among_others(
+    new_sender: NewSender, certificates: Certificates
+) -> None:
+    def compose(claim: Claim) -> Mail:
+        return write_mail(claim, b"0123456789abcdef\r\n" * (150_000 if claim.lead_id == 2 else 1))
+
+    with ScriptedServer(context=certificates.context, is_tls=True, has_auth=True) as server:
+        where = with_user(server, certificates)
+        sender = new_sender(where, concurrency=3, compose=compose)
+        assert [type(outcome) for outcome in send(sender, make_claims(9))] == [Sent] * 9
+        assert sorted(server.bodies) == sorted(compose(claim).data for claim in make_claims(9))
+
+
 @pytest.mark.parametrize("is_tls", [True, False], ids=["smtps", "starttls"])
 @pytest.mark.parametrize("what", ["authority", "name"])
 def test_a_wrong_certificate_ends_it_before_anything_is_said(
