@@ -611,7 +611,9 @@ def test_a_long_message_arrives_whole_over_tls_among_others(
     def compose(claim: Claim) -> Mail:
         return write_mail(claim, b"0123456789abcdef\r\n" * (150_000 if claim.lead_id == 2 else 1))
 
-    with ScriptedServer(context=certificates.context, is_tls=True, has_auth=True) as server:
+    with ScriptedServer(
+        extensions=("PIPELINING",), context=certificates.context, is_tls=True, has_auth=True
+    ) as server:
         where = with_user(server, certificates)
         sender = new_sender(where, concurrency=3, compose=compose)
         assert [type(outcome) for outcome in send(sender, make_claims(9))] == [Sent] * 9
