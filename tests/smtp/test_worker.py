@@ -292,6 +292,27 @@ def test_five_steps_to_200_leads_over_five_days_arrive_complete_once_each_and_in
     assert all(found == [1, 2, 3, 4, 5] for found in numbers.values())
 
 
+def test_a_server_that_is_quick_gets_waves_of_several_messages_for_each_connection(
+    conn: psycopg.Connection,
+    dsn: str,
+    new_sender: Callable[..., SmtpSender],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hyperdrip.senders.smtp.WAVE_SECONDS", 1000)
+    add_leads(conn, 22, messages=1)
+    with (
+        ScriptedServer() as server,
+        closing(make_worker(dsn, new_sender(server, concurrency=2), is_drain=False)) as worker,
+    ):
+        worker.begin()
+        arrived = [0]
+        while worker.step():
+            arrived.append(len(server.accepted))
+        assert arrived == [0, 2, 2 + 2 * LONGEST_WAVE, 22]
+        assert server.connections == 2
+    assert_audit_ok(conn)
+
+
 # Processes that are told to stop, and killed
 
 
