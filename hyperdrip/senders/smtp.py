@@ -94,7 +94,7 @@ class SmtpSender:
             if wave.is_refused or not (lines.ready or lines.opening or lines.sending):
                 while wave.waiting:
                     yield wave.waiting.popleft(), Refused(wave.refusal)
-            while wave.waiting and lines.ready:
+            while wave.waiting and lines.ready and not wave.is_refused:
                 claim = wave.waiting.popleft()
                 try:
                     mail = self._compose(claim)
