@@ -7,8 +7,9 @@ takes most of the time of sending. The same message is the same bytes whenever i
 import hashlib
 from binascii import b2a_base64, b2a_qp
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import format_datetime
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from hyperdrip.errors import InvalidDataError, RenderError, SettingsError
@@ -36,10 +37,11 @@ class Letterhead:
     mail_from: Mailbox
     head: str
     list_id: str
+    feedback_id: str
+    message_id_end: str
     postal_address: str
     public_url: str
     unsubscribe_mailto: str
-    instance: str
 
 
 def make_letterhead(campaign: Campaign, settings: Settings, *, instance: str = "") -> Letterhead:
@@ -60,15 +62,17 @@ def make_letterhead(campaign: Campaign, settings: Settings, *, instance: str = "
     reply_to = _mailbox(campaign.reply_to, "reply-to", settings.reply_to, "REPLY_TO")
     if reply_to is not None:
         head += write_mailbox("Reply-To", reply_to)
-    list_id = f"{campaign.name}.{sender.domain.strip('[]')}"
+    domain = sender.domain.strip("[]")
+    database = hashlib.sha256(instance.encode()).hexdigest()[:12]
     return Letterhead(
         mail_from=sender,
         head=head,
-        list_id=check_value("List-Id", list_id),
+        list_id=check_value("List-Id", f"{campaign.name}.{domain}"),
+        feedback_id=f"{campaign.name.partition('.')[0]}:drip:hyperdrip",
+        message_id_end=f".{database}@{domain}>",
         postal_address=_postal_address(settings.postal_address),
         public_url=_https(settings.public_url),
         unsubscribe_mailto=_mailto(settings.unsubscribe_mailto),
-        instance=hashlib.sha256(instance.encode()).hexdigest()[:12],
     )
 
 
@@ -146,17 +150,16 @@ def compose(
     try:
         to = Mailbox(recipient.name, check_address("To", recipient.email))
         url, unsubscribing = _unsubscribing(letterhead, token)
-        message_id = f"<{key}.{letterhead.instance}@{letterhead.mail_from.domain.strip('[]')}>"
+        message_id = f"<{key}{letterhead.message_id_end}"
         complete = add_notice(
             rendered, unsubscribe_url=url, postal_address=letterhead.postal_address
         )
         head = (
             f"{letterhead.head}{write_mailbox('To', to)}{write_text('Subject', rendered.subject)}"
-            f"Date: {format_datetime(date)}\r\n"
+            f"Date: {_date(date, date.utcoffset())}\r\n"
             f"Message-ID: {check_value('Message-ID', message_id)}\r\n"
             f"{unsubscribing}List-Id: <{letterhead.list_id}>\r\n"
-            f"Feedback-ID: step-{rendered.number}:{letterhead.list_id.partition('.')[0]}"
-            ":drip:hyperdrip\r\n"
+            f"Feedback-ID: step-{rendered.number}:{letterhead.feedback_id}\r\n"
         )
         data = _alternatives(head, complete, message_id)
     except InvalidDataError as error:
@@ -169,6 +172,12 @@ def compose(
         data=data,
         needs_smtputf8=needs_smtputf8,
     )
+
+
+@lru_cache(maxsize=100)
+def _date(date: datetime, _offset: timedelta | None) -> str:
+    """A wave has one date. Instants are equal also where offsets are not."""
+    return format_datetime(date)
 
 
 def _unsubscribing(letterhead: Letterhead, token: str) -> tuple[str, str]:
@@ -222,9 +231,9 @@ def _part(subtype: str, text: str) -> tuple[str, bytes]:
     if len(octets) != len(octets.translate(None, _CONTROLS)):
         raise InvalidDataError("its text has a control character; take it out")
     is_mostly_ascii = len(octets) - len(text) <= len(text) // 10
-    if subtype == "html" and is_mostly_ascii:
+    if subtype == "html" and is_mostly_ascii and not octets.isascii():
         octets = text.encode("ascii", "xmlcharrefreplace")
-    if octets.isascii() and max(map(len, octets.split(b"\n"))) <= LONGEST_LINE:
+    if octets.isascii() and _has_short_lines(octets):
         encoding = "7bit"
         octets = octets.replace(b"\n", b"\r\n")
     elif is_mostly_ascii:
@@ -242,3 +251,14 @@ def _part(subtype: str, text: str) -> tuple[str, bytes]:
         f"Content-Type: text/{subtype}; charset=utf-8\r\n"
         f"Content-Transfer-Encoding: {encoding}\r\n\r\n"
     ), octets
+
+
+def _has_short_lines(octets: bytes) -> bool:
+    """Is no line longer than LONGEST_LINE? Only every so many octets is a line end looked for."""
+    start = 0
+    while len(octets) - start > LONGEST_LINE:
+        end = octets.rfind(b"\n", start, start + LONGEST_LINE + 1)
+        if end < 0:
+            return False
+        start = end + 1
+    return True

@@ -1,7 +1,8 @@
 """PURE: a campaign's templates, compiled once; a step and a lead -> subject, HTML and text."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -36,27 +37,37 @@ class CompiledStep:
 
 @dataclass(frozen=True)
 class CompiledCampaign:
-    """A version of a campaign whose templates have been compiled; make it once and keep it."""
+    """A version of a campaign without mistakes; make it once and keep it.
 
-    name: str
-    steps: tuple[CompiledStep, ...]
-    is_endless: bool = False
+    A step is compiled when it is first written: a worker that starts waits for what it sends.
+    """
+
+    campaign: Campaign
+    values: Mapping[str, Any]
+    _steps: dict[int, CompiledStep] = field(default_factory=dict, repr=False, compare=False)
 
     def render(self, number: int, recipient: Recipient) -> Rendered:
         """Write step `number` for one lead.
 
         Raises: RenderError naming the step, and the value that is missing.
         """
-        count = len(self.steps)
-        if number > count and self.is_endless:
-            return render(replace(self.steps[-1], number=number), recipient)
+        name, count = self.campaign.name, len(self.campaign.steps)
+        if number > count and self.campaign.is_endless:
+            return render(replace(self._step(count), number=number), recipient)
         if not 1 <= number <= count:
-            raise RenderError(f"campaign {self.name!r} has {count} steps, and no step {number}")
-        return render(self.steps[number - 1], recipient)
+            raise RenderError(f"campaign {name!r} has {count} steps, and no step {number}")
+        return render(self._step(number), recipient)
+
+    def _step(self, number: int) -> CompiledStep:
+        found = self._steps.get(number)
+        if found is None:
+            step, footer = self.campaign.steps[number - 1], self.campaign.footer or ""
+            found = self._steps[number] = _compile_step(step, footer, self.values)
+        return found
 
 
 def compile_campaign(campaign: Campaign) -> CompiledCampaign:
-    """Compile all templates of a campaign.
+    """Check all templates of a campaign, and make ready to write them.
 
     Raises: CampaignError with a line for each mistake in them.
     """
@@ -75,8 +86,7 @@ def compile_campaign(campaign: Campaign) -> CompiledCampaign:
         raise CampaignError("\n".join(mistakes))
     given = ((name, usable(value, name)) for name, value in campaign.values.items())
     values = {name: value for name, value in given if value is not None}
-    steps = tuple(_compile_step(step, footer, values) for step in campaign.steps)
-    return CompiledCampaign(campaign.name, steps, campaign.is_endless)
+    return CompiledCampaign(campaign, values)
 
 
 def _compile_step(step: Step, footer: str, values: Mapping[str, Any]) -> CompiledStep:
@@ -84,12 +94,14 @@ def _compile_step(step: Step, footer: str, values: Mapping[str, Any]) -> Compile
     text = to_text(step.markdown) if own is None else without_tag_lines(own)
     below = f"\n\n--\n{to_text(footer)}" if footer.strip() else ""
     html = to_html(step.markdown, footer, has_preheader=bool(step.preheader))
+    # A lead's own values go before those of the campaign.
+    constants = {name: value for name, value in values.items() if name not in LEAD_NAMES}
     return CompiledStep(
         number=step.number,
-        subject=compile_template(step.subject),
-        preheader=compile_template(step.preheader) if step.preheader else None,
-        html=compile_template(html, is_html=True),
-        text=compile_template(text.rstrip() + below),
+        subject=compile_template(step.subject, constants),
+        preheader=compile_template(step.preheader, constants) if step.preheader else None,
+        html=compile_template(html, constants, is_html=True),
+        text=compile_template(text.rstrip() + below, constants),
         values=values,
     )
 
@@ -120,8 +132,7 @@ def render(step: CompiledStep, recipient: Recipient) -> Rendered:
     Raises: RenderError naming the step, and the value that is missing.
     """
     try:
-        values = dict(step.values)
-        values.update(_lead_values(recipient))
+        values = {**step.values, **_lead_values(recipient)}
         subject = values[SUBJECT] = _one_line(step.subject(values))
         if not subject:
             raise RenderError("its subject is empty")
@@ -137,15 +148,15 @@ def render(step: CompiledStep, recipient: Recipient) -> Rendered:
     return Rendered(step.number, subject, preheader, html, text)
 
 
-def _lead_values(recipient: Recipient) -> Iterator[tuple[str, Any]]:
-    name = usable(recipient.name)
-    given = (
-        ("name", name),
-        ("first_name", first_name(name or "")),
-        ("email", usable(recipient.email)),
-    )
-    yield from ((key, value) for key, value in given if value)
-    yield "fields", Names("fields", recipient.fields)
+def _lead_values(recipient: Recipient) -> dict[str, Any]:
+    values: dict[str, Any] = {"fields": Names("fields", recipient.fields)}
+    if name := usable(recipient.name):
+        values["name"] = name
+        if first := first_name(name):
+            values["first_name"] = first
+    if email := usable(recipient.email):
+        values["email"] = email
+    return values
 
 
 def first_name(name: str) -> str | None:
@@ -170,7 +181,7 @@ def add_notice(
     """Put what the law asks for below both parts: who writes, and the way out."""
     if not unsubscribe_url and not postal_address:
         return rendered
-    address = escape(postal_address).replace("\n", "<br>")
+    address = _lines_of_html(postal_address)
     link = f'<a href="{escape(unsubscribe_url)}" style="color: #57606a">Unsubscribe</a>'
     html = "<br>".join(part for part in (address, link if unsubscribe_url else "") if part)
     way_out = f"Unsubscribe: {unsubscribe_url}" if unsubscribe_url else ""
@@ -178,3 +189,8 @@ def add_notice(
     html = f'{rendered.html[: -len(HTML_END)]}<p style="{SMALL_PRINT}">{html}</p>{HTML_END}'
     text = f"{rendered.text}\n{text}\n"
     return Rendered(rendered.number, rendered.subject, rendered.preheader, html, text)
+
+
+@lru_cache(maxsize=10)
+def _lines_of_html(text: str) -> str:
+    return escape(text).replace("\n", "<br>")

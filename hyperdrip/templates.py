@@ -10,8 +10,9 @@ from urllib.parse import quote
 from jinja2 import StrictUndefined, Template, TemplateError, Undefined, UndefinedError, nodes
 from jinja2.exceptions import SecurityError, TemplateRuntimeError, TemplateSyntaxError
 from jinja2.meta import find_undeclared_variables
-from jinja2.runtime import LoopContext
+from jinja2.runtime import LoopContext, new_context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 
 from hyperdrip.errors import RenderError
 from hyperdrip.template_values import CONTROL, Names, clean
@@ -232,23 +233,60 @@ def _judge(node: nodes.Node) -> Iterator[tuple[int, str]]:
             yield node.lineno, f"{of.name} is a text and has no parts; further values are fields"
 
 
-Render = Callable[[Mapping[str, Any]], str]
+Render = Callable[[dict[str, Any]], str]
 
 
-def compile_template(source: str, *, is_html: bool = False) -> Render:
+def compile_template(
+    source: str, constants: Mapping[str, Any] | None = None, *, is_html: bool = False
+) -> Render:
     """Make a function of a template that `find_mistakes` has nothing against.
 
-    What is printed is escaped when `is_html`. The function raises RenderError.
+    `constants`: values that are the same whenever it is called. They become part of the text around
+    them, so that little is left to do for a lead. What is printed is escaped when `is_html`. The
+    function takes all values, those too, and raises RenderError.
     """
-    template = (HTML if is_html else TEXT).from_string(source)
-    return lambda values: _render(template, values)
+    environment = HTML if is_html else TEXT
+    tree = environment.parse(source)
+    own = {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}
+    fixed = {
+        name: value
+        for name, value in (constants or {}).items()
+        if name not in own and isinstance(value, str | int | float)
+    }
+    template = environment.from_string(_Constants(fixed).visit(tree))
+    # Without a loop there is no more of it than the template is long.
+    concat = _Sandbox.concat if tree.find(nodes.For) else "".join
+    return lambda values: _render(template, values, concat)
 
 
-def _render(template: Template, values: Mapping[str, Any]) -> str:
+class _Constants(NodeTransformer):
+    """Puts values where they are printed as they are, or in a link."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def visit_Output(self, node: nodes.Output) -> nodes.Output:  # noqa: N802 - as Jinja calls it
+        node.nodes = [self._fixed(inner) for inner in node.nodes]
+        return node
+
+    def _fixed(self, node: nodes.Expr) -> nodes.Expr:
+        if isinstance(node, nodes.Name) and node.name in self._values:
+            return nodes.Const(self._values[node.name], lineno=node.lineno)
+        if isinstance(node, nodes.Filter) and node.name in (HREF, URL_PART) and node.node:
+            node.node = self._fixed(node.node)
+        return node
+
+
+def _render(
+    template: Template, values: dict[str, Any], concat: Callable[[Iterable[str]], str]
+) -> str:
     try:
-        # As Template.render, which would rewrite tracebacks that nobody sees.
-        context = template.new_context(dict(values), shared=True)
-        return _Sandbox.concat(template.root_render_func(context))
+        # As Template.render, which would rewrite tracebacks that nobody sees, and look through
+        # globals, of which there are none.
+        context = new_context(template.environment, None, {}, values, shared=True)
+        text = concat(template.root_render_func(context))
+        _refuse_longer(len(text))
+        return text
     except UndefinedError as error:
         missing = str(error)
         raise RenderError(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SHORTEST_KEY = 16
 PATH = "/unsubscribe/"
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def sign(secret_key: str, opaque_id: str) -> str:
@@ -27,7 +28,7 @@ def sign(secret_key: str, opaque_id: str) -> str:
 
     Raises: SettingsError when there is no key, or a short one.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", opaque_id):
+    if not _ID.fullmatch(opaque_id):
         raise ValueError(f"{opaque_id[:80]!r} is no id of letters, digits, _ and -")
     return _signer(secret_key).sign(opaque_id).decode()
 
@@ -56,13 +57,14 @@ def _signer(secret_key: str) -> "Signer":
         )
     if any(len(key) < SHORTEST_KEY for key in keys):
         raise SettingsError(f"SECRET_KEY has a key of fewer than {SHORTEST_KEY} characters")
-    # itsdangerous signs with the last one.
-    return Signer(
-        keys[::-1],
-        salt="hyperdrip.unsubscribe",
-        key_derivation="hmac",
-        digest_method=hashlib.sha256,
-    )
+    # itsdangerous derives a key anew for each signature, and signs with the last one.
+    derived = [
+        Signer(
+            key, "hyperdrip.unsubscribe", key_derivation="hmac", digest_method=hashlib.sha256
+        ).derive_key()
+        for key in reversed(keys)
+    ]
+    return Signer(derived, key_derivation="none", digest_method=hashlib.sha256)
 
 
 def unsubscribe_url(public_url: str, token: str) -> str:

@@ -16,6 +16,10 @@ def configure_logging(settings: Settings, *, is_quiet: bool, is_verbose: bool) -
         level = logging.ERROR
     elif is_verbose:
         level = logging.DEBUG
+    # There is a line for each message, and no format of ours shows which code wrote it: the
+    # switches are those of the logging HOWTO, "Optimization".
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     out = logging.StreamHandler(sys.stderr)
     out.setFormatter(_JsonLines() if settings.log_format == "json" else _PlainLines())
     logger = logging.getLogger("hyperdrip")

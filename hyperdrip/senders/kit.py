@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from hyperdrip.errors import InvalidDataError, MissingSettingsError, RenderError
@@ -48,11 +49,13 @@ def make_kit(settings: Settings, load: Load, *, instance: str) -> Kit:
 
 
 class _Version:
-    """A version of a campaign, compiled."""
+    """A version of a campaign, compiled; and what writes its messages, imported with it."""
 
     def __init__(self, campaign: Campaign) -> None:
+        from hyperdrip.compose import compose
         from hyperdrip.rendering import compile_campaign
 
+        self.compose = compose
         self.campaign = campaign
         self.compiled: CompiledCampaign = compile_campaign(campaign)
         self.letterhead: Letterhead | None = None
@@ -69,16 +72,14 @@ class _Writer:
         self._lock = threading.Lock()
 
     def compose(self, claim: Claim) -> Mail:
-        from hyperdrip.compose import compose
-
-        version = self._version(claim)
-        return compose(
-            version.compiled.render(claim.number, claim.recipient),
-            self._letterhead(version),
-            claim.recipient,
-            key=claim.message_key,
+        version, recipient, key = self._version(claim), claim.recipient, claim.message_key
+        return version.compose(
+            version.compiled.render(claim.number, recipient),
+            version.letterhead or self._letterhead(version),
+            recipient,
+            key=key,
             date=claim.first_claimed_at,
-            token=self._token(claim),
+            token=self._token(key),
         )
 
     def render(self, claim: Claim) -> Rendered:
@@ -111,25 +112,28 @@ class _Writer:
     def _letterhead(self, version: _Version) -> "Letterhead":
         from hyperdrip.compose import make_letterhead
 
-        if version.letterhead is None:
-            try:
-                version.letterhead = make_letterhead(
-                    version.campaign, self._settings, instance=self._instance
-                )
-            except InvalidDataError as error:
-                raise RenderError(f"campaign {version.campaign.name!r}: {error}") from None
+        try:
+            version.letterhead = make_letterhead(
+                version.campaign, self._settings, instance=self._instance
+            )
+        except InvalidDataError as error:
+            raise RenderError(f"campaign {version.campaign.name!r}: {error}") from None
         return version.letterhead
 
-    def _token(self, claim: Claim) -> str:
+    def _token(self, message_key: str) -> str:
+        secret_key = self._settings.secret_key
+        return self._sign(secret_key, message_key) if secret_key else ""
+
+    @cached_property
+    def _sign(self) -> Callable[[str, str], str]:
         from hyperdrip.unsubscribing import sign
 
-        key = self._settings.secret_key
-        return sign(key, claim.message_key) if key else ""
+        return sign
 
     def _way_out(self, claim: Claim) -> str:
         from hyperdrip.unsubscribing import unsubscribe_mailto, unsubscribe_url
 
-        token, settings = self._token(claim), self._settings
+        token, settings = self._token(claim.message_key), self._settings
         if token and settings.public_url:
             return unsubscribe_url(settings.public_url, token)
         if token and settings.unsubscribe_mailto:

@@ -6,6 +6,7 @@ The whole table of phases and replies is in docs/smtp.md.
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from hyperdrip.senders import Failed, Outcome, Refused, Retry, Sent
 
@@ -72,6 +73,7 @@ _REPLY_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])([^\r\n]*))?\r?\n")
 _CONTROLS = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff]+")
 
 
+@lru_cache(maxsize=100)  # most servers answer most commands with the same words
 def parse_reply_line(line: bytes) -> tuple[int, bool, str]:
     """Read one line of a reply, with its line end: code, whether it is the last, text.
 

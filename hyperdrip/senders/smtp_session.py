@@ -1,4 +1,7 @@
-"""One session with a mail server: MAIL, RCPT and DATA one by one, so that a failure has a phase."""
+"""One session with a mail server: each command has its own reply, so that a failure has a phase.
+
+It is opened and closed by a thread that waits; messages are handed over step by step.
+"""
 
 import contextlib
 import re
@@ -21,14 +24,13 @@ from hyperdrip.senders.smtp_replies import (
     lost,
     queue_id,
 )
-from hyperdrip.senders.smtp_wire import Dropped, Timeouts, Wire
+from hyperdrip.senders.smtp_wire import Dropped, Steps, T, Timeouts, Wait, Wire
 from hyperdrip.smtp_url import Security, SmtpServer
 
 MOST_MESSAGES = 100
 LONGEST_AGE_SECONDS = 300.0
 # Blanks and < > stand in a path within quotes alone (RFC 5321 4.1.2), and controls nowhere.
-_PATH = re.compile(r'(?:[^\x00-\x20\x7f<>"]|"(?:[^\x00-\x1f\x7f"\\]|\\[^\x00-\x1f\x7f])*")*')
-_LINE_END = re.compile(rb"\r\n|\r|\n")
+_PATH = re.compile(r'(?:[^\x00-\x20\x7f<>"]++|"(?:[^\x00-\x1f\x7f"\\]|\\[^\x00-\x1f\x7f])*")*')
 
 
 class ServerRefuses(Exception):
@@ -36,7 +38,7 @@ class ServerRefuses(Exception):
 
 
 class Session:
-    """A connection that is ready for messages. Not to be shared by threads."""
+    """A connection that is ready for messages. Not for several threads at once."""
 
     def __init__(self, server: SmtpServer, context: ssl.SSLContext, timeouts: Timeouts) -> None:
         """Connect, greet, encrypt and authenticate. Raises: ServerRefuses."""
@@ -71,7 +73,7 @@ class Session:
         if server.security is Security.TLS:
             self._wire.start_tls(context, server.host, seconds=seconds)
         self._phase = Phase.GREETING
-        self._expect(self._wire.read_reply(seconds=seconds))
+        self._expect(self._wire.run(self._wire.read_reply(seconds=seconds)))
         self._greet()
         if server.security is Security.STARTTLS:
             self._phase = Phase.STARTTLS
@@ -115,10 +117,12 @@ class Session:
         else:
             raise Dropped("it offers none of PLAIN and LOGIN for the user in SMTP_URL")
 
-    def _ask(self, command: str, *, seconds: float | None = None) -> Reply:
-        limit = self._timeouts.reply if seconds is None else seconds
-        self._wire.write(f"{command}\r\n".encode(), seconds=limit)
-        return self._wire.read_reply(seconds=limit)
+    def _ask(self, command: str) -> Reply:
+        return self._wire.run(self._exchange(command, seconds=self._timeouts.reply))
+
+    def _exchange(self, command: str, *, seconds: float) -> Steps[Reply]:
+        yield from self._wire.write(f"{command}\r\n".encode(), seconds=seconds)
+        return (yield from self._wire.read_reply(seconds=seconds))
 
     def _expect(self, reply: Reply, code: int | None = None) -> None:
         if reply.code != code if code else reply.code // 100 != 2:
@@ -142,7 +146,7 @@ class Session:
     def is_alive(self) -> bool:
         """Ask it."""
         try:
-            reply = self._ask("NOOP", seconds=self._timeouts.probe)
+            reply = self._wire.run(self._exchange("NOOP", seconds=self._timeouts.probe))
         except (Dropped, JunkReply):
             return False
         self.used_at = time.monotonic()
@@ -151,8 +155,16 @@ class Session:
     def quit(self) -> None:
         """Say goodbye and close; whatever is answered changes nothing."""
         with contextlib.suppress(Dropped, JunkReply):
-            self._ask("QUIT", seconds=self._timeouts.quit)
+            self._wire.run(self._exchange("QUIT", seconds=self._timeouts.quit))
         self._wire.close()
+
+    def finish(self, steps: Steps[T], wait: Wait | None) -> T:
+        """Take all steps that are left, and wait for each in this thread."""
+        return self._wire.run(steps, wait)
+
+    def fileno(self) -> int:
+        """The descriptor that the steps of `deliver` wait for."""
+        return self._wire.fileno()
 
     def close(self) -> None:
         """Close without a word."""
@@ -160,10 +172,10 @@ class Session:
 
     # Messages
 
-    def deliver(self, mail: Mail) -> Verdict:
-        """Hand one message over. After a verdict that `is_lost` the session is of no more use.
+    def deliver(self, mail: Mail) -> Steps[Verdict]:
+        """Hand one message over, step by step.
 
-        With `Unknown` it is of no more use either.
+        After a verdict that `is_lost`, or `Unknown`, the session is of no more use.
         """
         self._sent += 1
         data = wire_format(mail.data)
@@ -172,11 +184,13 @@ class Session:
             return command
         self._phase = Phase.MAIL
         try:
-            found = self._offer(f"{command}\r\nRCPT TO:<{mail.rcpt_to}>\r\nDATA\r\n".encode())
+            found = yield from self._offer(
+                f"{command}\r\nRCPT TO:<{mail.rcpt_to}>\r\nDATA\r\n".encode()
+            )
         except (Dropped, JunkReply) as error:
             return self._said(lost(self._phase, f"{self._phase.value}: {error}"))
         if found is None:
-            found = self._write_out(data)
+            found = yield from self._write_out(data)
         elif isinstance(found.outcome, Refused):
             self._sent = MOST_MESSAGES  # the next try is made on another connection
         self.used_at = time.monotonic()
@@ -210,7 +224,7 @@ class Session:
             words += " BODY=8BITMIME"
         return words
 
-    def _offer(self, commands: bytes) -> Verdict | None:
+    def _offer(self, commands: bytes) -> Steps[Verdict | None]:
         """MAIL, RCPT and DATA; None: the server waits for the message.
 
         With PIPELINING all three leave in one write (RFC 2920), and each reply is read.
@@ -218,23 +232,23 @@ class Session:
         wire, limit = self._wire, self._timeouts.reply
         is_pipelined = "PIPELINING" in self._extensions
         if is_pipelined:
-            wire.write(commands, seconds=limit)
+            yield from wire.write(commands, seconds=limit)
         found: Verdict | None = None
         phases = (Phase.MAIL, Phase.RCPT, Phase.DATA)
         for phase, command in zip(phases, commands.splitlines(keepends=True), strict=True):
             self._phase = phase
             try:
                 if not is_pipelined:
-                    wire.write(command, seconds=limit)
-                reply = wire.read_reply(
-                    seconds=self._timeouts.data if phase is Phase.DATA else self._timeouts.reply
+                    yield from wire.write(command, seconds=limit)
+                reply = yield from wire.read_reply(
+                    seconds=self._timeouts.data if phase is Phase.DATA else limit
                 )
                 is_good = reply.code == 354 if phase is Phase.DATA else reply.code // 100 == 2
                 if found is not None and phase is Phase.DATA and is_good:
                     # It takes a message for nobody: an empty one, and whatever is answered is
                     # nothing.
-                    wire.write(b".\r\n", seconds=limit)
-                    wire.read_reply(seconds=self._timeouts.data)
+                    yield from wire.write(b".\r\n", seconds=limit)
+                    yield from wire.read_reply(seconds=self._timeouts.data)
             except (Dropped, JunkReply):
                 if found is None:
                     raise
@@ -247,24 +261,25 @@ class Session:
             ):
                 break
         if found is not None and not found.is_lost:
-            self._reset()
+            yield from self._reset()
         return found
 
-    def _reset(self) -> None:
+    def _reset(self) -> Steps[None]:
         """Forget a transaction that came to nothing; a session that cannot is given up."""
         try:
-            is_good = self._ask("RSET").code // 100 == 2
+            reply = yield from self._exchange("RSET", seconds=self._timeouts.reply)
+            is_good = reply.code // 100 == 2
         except (Dropped, JunkReply):
             is_good = False
         if not is_good:
             self._sent = MOST_MESSAGES
 
-    def _write_out(self, data: bytes) -> Verdict:
+    def _write_out(self, data: bytes) -> Steps[Verdict]:
         """Write the message. From the moment its last octets may have left, only a reply tells."""
         self._phase = Phase.DOT
         try:
-            self._wire.write(data, seconds=self._timeouts.block)
-            reply = self._wire.read_reply(seconds=self._timeouts.dot)
+            yield from self._wire.write(data, seconds=self._timeouts.block)
+            reply = yield from self._wire.read_reply(seconds=self._timeouts.dot)
         except (Dropped, JunkReply) as error:
             if isinstance(error, Dropped) and error.unsent > len(b"\r\n.\r\n"):
                 return lost(Phase.DOT, f"{Phase.DOT.value}: {error}")
@@ -294,14 +309,12 @@ class Session:
 
 def wire_format(data: bytes) -> bytes:
     """A message as it goes over the line: CRLF ends, dots doubled, the final dot."""
-    ends = data.count(b"\r\n")
-    if data.count(b"\n") != ends or data.count(b"\r") != ends:
-        data = _LINE_END.sub(b"\r\n", data)
+    data = b"\r\n".join(data.splitlines())
     if b"\r\n." in data:
         data = data.replace(b"\r\n.", b"\r\n..")
     if data.startswith(b"."):
         data = b"." + data
-    return data + (b".\r\n" if data.endswith(b"\r\n") else b"\r\n.\r\n")
+    return data + b"\r\n.\r\n"
 
 
 def hide_credentials(text: str, server: SmtpServer) -> str:

@@ -1,11 +1,20 @@
-"""The line to a mail server: octets out, replies in, each with a deadline."""
+"""The line to a mail server: octets out, replies in, each with a deadline.
 
+What is said on it is written as steps, which stop where they would have to wait: one thread can go
+on with whichever of many lines has something to say, or with one line to its end (`Wire.run`).
+"""
+
+import selectors
 import socket
 import ssl
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 from hyperdrip.senders.smtp_replies import JunkReply, Reply, parse_reply_line
+
+T = TypeVar("T")
 
 LONGEST_LINE = 8192
 MOST_LINES = 200
@@ -33,10 +42,17 @@ class Timeouts:
     check: float = 5.0
     probe: float = 10.0
 
-    @property
-    def tick(self) -> float:
-        """How long a single system call may wait."""
-        return min(1.0, self.connect, self.greeting, self.reply, self.data, self.block, self.dot)
+
+class Wait(NamedTuple):
+    """What steps wait for: `selectors.EVENT_READ` or `EVENT_WRITE`, until `ends` (monotonic)."""
+
+    events: int
+    ends: float
+
+
+# They are sent whether what they wait for came in time.
+Steps = Generator[Wait, bool, T]
+_BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Dropped(Exception):
@@ -51,11 +67,10 @@ class Dropped(Exception):
 class Wire:
     """One connection. After `Dropped` or `JunkReply` nothing but `close` is of use."""
 
-    def __init__(self, sock: socket.socket, timeouts: Timeouts) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._tick = timeouts.tick
-        self._buffer = bytearray()
-        sock.settimeout(self._tick)
+        self._buffer = b""
+        sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     @classmethod
@@ -67,7 +82,7 @@ class Wire:
             raise Dropped(f"no connection within {timeouts.connect:g} s") from None
         except (OSError, UnicodeError) as error:
             raise Dropped(_why(error)) from None
-        return cls(sock, timeouts)
+        return cls(sock)
 
     def start_tls(self, context: ssl.SSLContext, host: str, *, seconds: float) -> None:
         """Go on encrypted, with the certificate verified for `host`. Raises: Dropped."""
@@ -77,7 +92,7 @@ class Wire:
         try:
             self._sock.settimeout(seconds)
             self._sock = context.wrap_socket(self._sock, server_hostname=host)
-            self._sock.settimeout(self._tick)
+            self._sock.setblocking(False)
         except ssl.SSLCertVerificationError as error:
             raise Dropped(f"its certificate was not accepted: {error.verify_message}") from None
         except (OSError, ValueError) as error:
@@ -89,60 +104,86 @@ class Wire:
         address: str = self._sock.getsockname()[0]
         return address.partition("%")[0]
 
-    def write(self, octets: bytes | memoryview, *, seconds: float) -> None:
+    def fileno(self) -> int:
+        """The descriptor to wait for."""
+        return self._sock.fileno()
+
+    def run(self, steps: Steps[T], wait: Wait | None = None) -> T:
+        """Take steps of this line to their end, and wait in this thread. Raises: as they do.
+
+        `wait`: what they wait for, when they have begun already.
+        """
+        with selectors.DefaultSelector() as selector:
+            try:
+                wait = wait or next(steps)
+                while True:
+                    selector.register(self._sock, wait.events)
+                    found = selector.select(max(0.0, wait.ends - time.monotonic()))
+                    selector.unregister(self._sock)
+                    wait = steps.send(bool(found))
+            except StopIteration as end:
+                value: T = end.value
+                return value
+
+    def write(self, octets: bytes, *, seconds: float) -> Steps[None]:
         """Write all of it; when it fails, some may have left. Raises: Dropped."""
         view = memoryview(octets)
-        ends = 0.0
         while view:
             try:
                 view = view[self._sock.send(view[:CHUNK]) :]
-                ends = 0.0
-            except TimeoutError:
-                now = time.monotonic()
-                ends = ends or now + seconds - self._tick
-                if now >= ends:
+            except _BLOCKED as blocked:
+                if not (yield Wait(_event(blocked, selectors.EVENT_WRITE), _in(seconds))):
                     why = f"it took nothing for {seconds:g} s"
                     raise Dropped(why, unsent=len(view)) from None
             except OSError as error:
                 raise Dropped(_why(error), unsent=len(view)) from None
 
-    def read_reply(self, *, seconds: float) -> Reply:
+    def read_reply(self, *, seconds: float) -> Steps[Reply]:
         """Read one reply of one or more lines. Raises: Dropped, JunkReply."""
-        line = self._read_line(0.0, seconds)
-        code, is_last, text = parse_reply_line(line)
+        if b"\n" not in self._buffer:
+            yield from self._fill(_in(seconds), seconds)
+        code, is_last, text = parse_reply_line(self._take_line())
         if is_last:
             return Reply(code, (text,))
-        ends = time.monotonic() + seconds
+        ends = _in(seconds)
         lines = [text]
         while not is_last:
-            again, is_last, text = parse_reply_line(self._read_line(ends, seconds))
+            if b"\n" not in self._buffer:
+                yield from self._fill(ends, seconds)
+            again, is_last, text = parse_reply_line(self._take_line())
             if again != code or len(lines) == MOST_LINES:
                 raise JunkReply(f"its answer began with {code} and went on with {again}")
             lines.append(text)
         return Reply(code, tuple(lines))
 
-    def _read_line(self, ends: float, seconds: float) -> bytes:
-        buffer = self._buffer
-        while (end := buffer.find(b"\n")) < 0:
-            if len(buffer) > LONGEST_LINE:
+    def _take_line(self) -> bytes:
+        line, end, self._buffer = self._buffer.partition(b"\n")
+        return line + end
+
+    def _fill(self, ends: float, seconds: float) -> Steps[None]:
+        """Receive until a whole line is there."""
+        event, is_late = selectors.EVENT_READ, False
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > LONGEST_LINE:
                 raise JunkReply("it answered with a line without an end")
+            if not self._has_more() and (is_late or not (yield Wait(event, ends))):
+                raise Dropped(f"it did not answer within {seconds:g} s")
             try:
                 found = self._sock.recv(65_536)
-            except TimeoutError:
-                found = None
+            except _BLOCKED as blocked:
+                event = _event(blocked, selectors.EVENT_READ)
+                continue
             except OSError as error:
                 raise Dropped(_why(error)) from None
-            if found == b"":
+            if not found:
                 raise Dropped("it closed the connection")
-            if found is None or found[-1:] != b"\n":
-                now = time.monotonic()
-                ends = ends or now + seconds - (0.0 if found else self._tick)
-                if now >= ends:
-                    raise Dropped(f"it did not answer within {seconds:g} s")
-            buffer += found or b""
-        line = bytes(buffer[: end + 1])
-        del buffer[: end + 1]
-        return line
+            self._buffer += found
+            # Whoever sends octet by octet gets no more time than others.
+            is_late = found[-1:] != b"\n" and time.monotonic() >= ends
+
+    def _has_more(self) -> bool:
+        """Is something decrypted already, which no selector sees?"""
+        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
     def close(self) -> None:
         """Close; never fails."""
@@ -150,6 +191,17 @@ class Wire:
             self._sock.close()
         except OSError:
             return
+
+
+def _in(seconds: float) -> float:
+    return time.monotonic() + seconds
+
+
+def _event(blocked: Exception, otherwise: int) -> int:
+    """What to wait for: TLS may have to read before it writes, and the other way round."""
+    if isinstance(blocked, ssl.SSLWantReadError):
+        return selectors.EVENT_READ
+    return selectors.EVENT_WRITE if isinstance(blocked, ssl.SSLWantWriteError) else otherwise
 
 
 def _why(error: Exception) -> str:

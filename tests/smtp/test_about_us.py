@@ -10,7 +10,7 @@ from hyperdrip.models import Claim, Mail
 from hyperdrip.senders import Failed, Refused, Retry, Sent
 from hyperdrip.senders.smtp import SmtpSender
 from hyperdrip.senders.smtp_replies import ASIDE_SECONDS
-from tests.smtp.mails import make_claim, make_claims, send, send_one, write_mail
+from tests.smtp.mails import make_claims, send, send_one, write_mail
 from tests.smtp.scripted import Event, Rule, ScriptedServer
 from tests.smtp.test_outcomes import at
 
@@ -130,7 +130,13 @@ def test_an_address_of_ours_that_the_server_cannot_take_fails_nobody(
         return replace(write_mail(claim), **ours)
 
     with ScriptedServer(extensions=("PIPELINING", "8BITMIME")) as server:
-        (outcome,) = send(new_sender(server, compose=compose), [make_claim(1)])
+        asked: list[int] = []
+        wave = new_sender(server, compose=compose).send_wave(
+            make_claims(3), lambda claim: not asked.append(claim.lead_id)
+        )
+        outcome, *others = [answer[1] for answer in wave if answer is not None]
         assert isinstance(outcome, Refused)
+        assert others == [outcome, outcome]
+        assert asked == [1]
         assert outcome.reason.startswith("MAIL_FROM or REPLY_TO: the server does not take")
         assert "MAIL" not in server.verbs()

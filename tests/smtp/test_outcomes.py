@@ -14,6 +14,7 @@ from hyperdrip.errors import NotFoundError, SettingsError
 from hyperdrip.models import Claim, Mail
 from hyperdrip.senders import Failed, Outcome, Refused, Retry, Sent, Unknown
 from hyperdrip.senders.smtp import SmtpSender
+from hyperdrip.senders.smtp_wire import Steps, Wire
 from hyperdrip.smtp_url import Security, SmtpServer
 from tests.smtp.conftest import QUICK, Certificates, address
 from tests.smtp.mails import make_claim, make_claims, send, send_one, write_mail
@@ -295,6 +296,60 @@ def test_a_wave_uses_as_many_connections_as_it_has_messages_and_no_more_than_all
         assert sorted(server.accepted) == sorted(c.message_key for c in make_claims(40))
 
 
+@pytest.mark.parametrize(
+    ("answered", "seconds", "size"),
+    [
+        (10, 10.0, 10),  # a connection may have one at a time, however long it takes
+        (10, 0.3, 10),
+        (10, 0.25, 20),
+        (20, 0.34, 20),
+        (50, 0.5, 50),
+        (50, 0.01, 50),
+        (3, 60.0, 10),
+        (0, 0.0, 10),
+    ],
+)
+def test_a_wave_is_as_large_as_what_left_in_half_a_second_within_bounds(
+    new_sender: NewSender, closed_port: int, answered: int, seconds: float, size: int
+) -> None:
+    sender = new_sender(SmtpServer("127.0.0.1", closed_port, Security.NONE), concurrency=10)
+    assert sender.wave_size == 10
+    assert sender._size_of_next(answered, seconds) == size
+
+
+def test_what_was_not_handed_over_says_nothing_of_the_size_of_a_wave(
+    new_sender: NewSender, closed_port: int
+) -> None:
+    sender = new_sender(SmtpServer("127.0.0.1", closed_port, Security.NONE), concurrency=10)
+    sender.wave_size = 30
+    send(sender, make_claims(30))
+    assert sender.wave_size == 30
+
+
+@pytest.mark.parametrize(("extensions", "writes"), [(ALL, 2), (NO_PIPELINING, 4)])
+def test_messages_are_written_by_the_iterating_thread_in_as_few_writes_as_can_be(
+    new_sender: NewSender,
+    monkeypatch: pytest.MonkeyPatch,
+    extensions: tuple[str, ...],
+    writes: int,
+) -> None:
+    """Threads that take turns for each message are what made sending slow."""
+    written: list[bytes] = []
+    write = Wire.write
+
+    def noted(self: Wire, octets: bytes, *, seconds: float) -> Steps[None]:
+        if threading.get_ident() == here:
+            written.append(octets)
+        return write(self, octets, seconds=seconds)
+
+    here = threading.get_ident()
+    monkeypatch.setattr(Wire, "write", noted)
+    with ScriptedServer(extensions=extensions) as server:
+        outcomes = send(new_sender(server, concurrency=4), make_claims(40))
+        assert [type(outcome) for outcome in outcomes] == [Sent] * 40
+        assert len(written) == 40 * writes
+
+
 def test_where_fewer_connections_are_allowed_messages_wait_for_those_that_stand(
     new_sender: NewSender,
 ) -> None:
@@ -548,6 +603,21 @@ def test_a_user_is_authenticated_over_tls_alone(
         outcomes = send(new_sender(with_user(server, certificates), concurrency=3), make_claims(9))
         assert [type(outcome) for outcome in outcomes] == [Sent] * 9
         assert {event.is_tls for event in server.events if event.verb in ("AUTH", "MAIL")} == {True}
+
+
+def test_a_long_message_arrives_whole_over_tls_among_others(
+    new_sender: NewSender, certificates: Certificates
+) -> None:
+    def compose(claim: Claim) -> Mail:
+        return write_mail(claim, b"0123456789abcdef\r\n" * (150_000 if claim.lead_id == 2 else 1))
+
+    with ScriptedServer(
+        extensions=("PIPELINING",), context=certificates.context, is_tls=True, has_auth=True
+    ) as server:
+        where = with_user(server, certificates)
+        sender = new_sender(where, concurrency=3, compose=compose)
+        assert [type(outcome) for outcome in send(sender, make_claims(9))] == [Sent] * 9
+        assert sorted(server.bodies) == sorted(compose(claim).data for claim in make_claims(9))
 
 
 @pytest.mark.parametrize("is_tls", [True, False], ids=["smtps", "starttls"])

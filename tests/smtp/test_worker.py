@@ -21,7 +21,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from hyperdrip import Hyperdrip
 from hyperdrip import instance as instances
 from hyperdrip.domain_limits import parse_domain_limits
-from hyperdrip.senders.smtp import SmtpSender
+from hyperdrip.senders.smtp import LONGEST_WAVE, SmtpSender
 from tests.acceptance.commands import Commands, commands_on, wait_until
 from tests.factories import (
     MONDAY,
@@ -292,6 +292,27 @@ def test_five_steps_to_200_leads_over_five_days_arrive_complete_once_each_and_in
     assert all(found == [1, 2, 3, 4, 5] for found in numbers.values())
 
 
+def test_a_server_that_is_quick_gets_waves_of_several_messages_for_each_connection(
+    conn: psycopg.Connection,
+    dsn: str,
+    new_sender: Callable[..., SmtpSender],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hyperdrip.senders.smtp.WAVE_SECONDS", 1000)
+    add_leads(conn, 22, messages=1)
+    with (
+        ScriptedServer() as server,
+        closing(make_worker(dsn, new_sender(server, concurrency=2), is_drain=False)) as worker,
+    ):
+        worker.begin()
+        arrived = [0]
+        while worker.step():
+            arrived.append(len(server.accepted))
+        assert arrived == [0, 2, 2 + 2 * LONGEST_WAVE, 22]
+        assert server.connections == 2
+    assert_audit_ok(conn)
+
+
 # Processes that are told to stop, and killed
 
 
@@ -330,7 +351,7 @@ def test_a_kill_in_the_middle_of_a_wave_leaves_one_wave_unknown_and_repeats_noth
         commands.run("worker", "--drain")
         assert len(server.accepted) == len(set(server.accepted))
         states = count_states(conn)
-        assert 1 <= states["unknown"] <= concurrency
+        assert 1 <= states["unknown"] <= LONGEST_WAVE * concurrency
         assert states == {"sent": 60 - states["unknown"], "unknown": states["unknown"]}
         assert 60 - states["unknown"] <= len(server.accepted) <= 60
     assert_audit_ok(conn)
@@ -397,8 +418,12 @@ def test_no_password_is_shown_anywhere(
 
 
 def test_a_slow_domain_waits_and_stops_nobody_else(
-    conn: psycopg.Connection, dsn: str, new_sender: Callable[..., SmtpSender]
+    conn: psycopg.Connection,
+    dsn: str,
+    new_sender: Callable[..., SmtpSender],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("hyperdrip.senders.smtp.LONGEST_WAVE", 1)
     add_leads(conn, 60, messages=1)
     conn.execute("update hyperdrip.lead set email = 'l' || id || '@Slow.example' where id <= 30")
     with (

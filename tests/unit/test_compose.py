@@ -5,11 +5,11 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from email.header import decode_header, make_header
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import parseaddr
+from email.utils import format_datetime, parseaddr
 from html.parser import HTMLParser
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hyperdrip.compose import compose, make_letterhead
+from hyperdrip.compose import _has_short_lines, compose, make_letterhead
 from hyperdrip.errors import InvalidDataError, RenderError, SettingsError
 from hyperdrip.headers import Mailbox, check_address, parse_mailbox, write_mailbox, write_text
 from hyperdrip.markdown import HTML_END
@@ -256,6 +256,21 @@ def test_a_message_is_written_as_the_standards_have_it() -> None:
     assert re.fullmatch(r"<lead_7-1-1\.[0-9a-f]{12}@example\.com>", mail.message_id)
     assert (mail.mail_from, mail.rcpt_to) == ("ada@example.com", "ada@example.com")
     assert not mail.needs_smtputf8
+
+
+@given(st.lists(st.sampled_from([0, 1, 500, 997, 998, 999, 1000, 1997])))
+def test_lines_are_measured_as_if_each_was_looked_at(lengths: list[int]) -> None:
+    octets = b"\n".join(b"x" * length for length in lengths)
+    assert _has_short_lines(octets) is (max(lengths, default=0) <= 998)
+
+
+def test_equal_instants_are_each_written_with_their_own_offset() -> None:
+    recipient = Recipient("Ada", "ada@example.com")
+    rendered = COMPILED.render(1, recipient)
+    for hours in (0, 1, -5):
+        date = DATE.astimezone(timezone(timedelta(hours=hours)))
+        data = compose(rendered, LETTERHEAD, recipient, key="k", date=date).data
+        assert f"\r\nDate: {format_datetime(date)}\r\n".encode() in data
 
 
 def test_messages_differ_in_id_and_boundary_and_databases_in_their_ids() -> None:

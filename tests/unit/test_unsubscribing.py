@@ -27,6 +27,11 @@ def test_the_first_key_signs_and_all_verify() -> None:
     assert verify(NEW, old) is None
 
 
+def test_a_link_in_mail_of_long_ago_works_still() -> None:
+    token = "lead_7-1-2.te7KepcZfziIK1PAhUWAAbtNAy75aXiy3mgIUs6k7Xc"
+    assert sign("0123456789abcdef, fedcba9876543210", "lead_7-1-2") == token
+
+
 @given(st.text() | st.text(st.characters(codec=None)))
 def test_a_token_that_nobody_signed_is_nobodys(token: str) -> None:
     assert verify(NEW, token) is None
