@@ -50,6 +50,57 @@ def wal(stage: Stage, messages: int) -> Iterator[Row]:
 _WAL = "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0'), wal_fpi from pg_stat_wal"
 
 
+def disk(stage: Stage, messages: int) -> Iterator[Row]:
+    """Bytes on disk of a message, with its indexes and room for updates, and what a drain adds."""
+    stage.settle()
+    with closing(stage.server.connect(stage.url)) as conn:
+        before = dict(conn.execute(_SIZES).fetchall())
+        planned = conn.execute("select count(*) from hyperdrip.message").fetchone()
+    drain("ours", stage.url, queue_of_today())
+    stage.server.settle(stage.url)
+    with closing(stage.server.connect(stage.url)) as conn:
+        after = dict(conn.execute(_SIZES).fetchall())
+    assert planned is not None
+    leads, count = messages, planned[0]
+    yield Row(
+        "disk bytes of a planned message: ledger and envelope",
+        before["message"] / count + before["queues"] / count,
+        None,
+        None,
+        None,
+        None,
+        False,
+        note=f"{before['message'] / count:,.0f} in the ledger, {before['queues'] / count:,.0f} in"
+        f" its queue; a lead of {count // leads} messages {before['lead'] / leads:,.0f}",
+    )
+    grown = {name: (after[name] - before[name]) / messages for name in before}
+    yield Row(
+        "disk bytes that a sent message adds",
+        sum(grown.values()),
+        None,
+        None,
+        None,
+        None,
+        False,
+        note="vacuumed after the drain; "
+        + ", ".join(f"{name} {bytes_:+,.0f}" for name, bytes_ in grown.items()),
+    )
+
+
+_SIZES = r"""
+select
+    case
+        when schemaname = 'hyperdrip' and relname in ('lead', 'message') then relname
+        when schemaname = 'pgmq' and relname like 'q\_%' then 'queues'
+        when schemaname = 'pgmq' and relname like 'a\_%' then 'archives'
+        else 'others'
+    end as part,
+    sum(pg_total_relation_size(relid))::bigint
+from pg_stat_user_tables
+group by 1
+"""
+
+
 @dataclass
 class Counted:
     """The statements of our worker between its first read and its last commit, as logged."""

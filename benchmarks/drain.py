@@ -50,6 +50,7 @@ def run(server: Server, options: Options) -> Iterator[Row]:
         yield from _peers(stage, sizes, options.pairs)
         yield from counting.wal(stage, sizes.rates)
         yield from counting.statements(stage, sizes.rates)
+        yield from counting.disk(stage, sizes.rates)
     yield from counting.buffers(server, due=sizes.claims, future_leads=sizes.future_leads)
     yield from _last_tenth(server, sizes, options.pairs)
     yield from _held_open(server, sizes, min(options.pairs, sizes.held_pairs))
