@@ -306,7 +306,7 @@ def test_no_query_of_the_worker_reads_the_whole_ledger(conn: psycopg.Connection)
     for name in HOT:
         for is_generic in (False, True):
             plan = explain(conn, name, wave_values(name), is_generic=is_generic)
-            assert indexes_on_message(plan) == {"message_pkey"}, name
+            assert indexes_on_message(plan) - {"Tid Scan"} == {"message_pkey"}, name
     for name, values in (
         ("close_day", {"day": date(2024, 2, 1)}),
         ("list_leads_with_late_messages", {"today": MONDAY}),

@@ -1,0 +1,139 @@
+"""Lanes: several of one worker, in threads, that share its number and its wish to stop."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from typing import Any
+
+import psycopg
+import pytest
+
+from hyperdrip import Hyperdrip
+from hyperdrip.db import connect
+from hyperdrip.lanes import run_lanes
+from hyperdrip.models import Claim, WorkerSummary
+from hyperdrip.senders import Sender, Sent
+from hyperdrip.senders.null import NullSender
+from hyperdrip.signals import Stop
+from hyperdrip.worker import Options, Worker
+from tests.factories import SetClock, add_leads, assert_audit_ok, count_states, show_all, wait_until
+from tests.integration.test_long_waves import QUEUE
+
+
+class MeetingSender:
+    """Sends a message only once another lane is at one of its own, for as long as there are two."""
+
+    name = "meeting"
+    wave_size = 1
+    is_quiet = True
+
+    def __init__(self) -> None:
+        self.meeting = threading.Barrier(2, timeout=20)
+        self.keys: list[str] = []
+
+    def send_wave(
+        self, claims: Sequence[Claim], may_send: Callable[[Claim], bool]
+    ) -> Iterator[tuple[Claim, Sent]]:
+        for claim in claims:
+            assert may_send(claim)
+            self.keys.append(claim.message_key)
+            self.meeting.wait()
+            yield claim, Sent()
+
+
+def run_two(
+    dsn: str,
+    senders: Sequence[Sender],
+    stop: Stop,
+    *,
+    is_drain: bool = True,
+    connect_second: Callable[[], psycopg.Connection[Any]] | None = None,
+) -> WorkerSummary:
+    with ExitStack() as stack:
+        lanes: list[Worker] = []
+        for number, sender in enumerate(senders):
+            lane = Worker(
+                connect_second if number and connect_second else lambda: connect(dsn),
+                sender,
+                options=Options(poll_interval_ms=50, message_delay_ms=0, is_drain=is_drain),
+                clock=SetClock(),
+                stop=stop,
+                beside=lanes[0] if lanes else None,
+            )
+            stack.enter_context(closing(lane))
+            if not lanes:
+                lane.begin()
+            lanes.append(lane)
+        return run_lanes(lanes, stop)
+
+
+def test_two_lanes_send_side_by_side_and_each_message_once(
+    dsn: str, conn: psycopg.Connection[Any]
+) -> None:
+    add_leads(conn, 10, messages=1)
+    sender = MeetingSender()
+    summary = run_two(dsn, [sender, sender], Stop())
+    assert sorted(sender.keys) == sorted(f"lead_{number}-1-1" for number in range(1, 11))
+    assert (summary.sent, summary.waiting) == (10, 0)
+    assert count_states(conn) == {"sent": 10}
+    workers = conn.execute("select count(*), count(stopped_at) from hyperdrip.worker").fetchone()
+    assert workers == (1, 1)
+    assert_audit_ok(conn)
+
+
+def test_a_lane_that_breaks_ends_the_others_once_they_have_written_down_what_they_sent(
+    dsn: str, conn: psycopg.Connection[Any]
+) -> None:
+    add_leads(conn, 4, messages=1)
+
+    class Closed(psycopg.Connection[Any]):
+        """Breaks at the first transaction in a way that no new connection mends."""
+
+        def transaction(self, *_: object, **__: object) -> Any:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_two(
+            dsn,
+            [NullSender(), NullSender()],
+            Stop(),
+            is_drain=False,
+            connect_second=lambda: Closed.connect(dsn, autocommit=True),
+        )
+    assert count_states(conn).get("sending", 0) == 0
+    show_all(conn, QUEUE)
+    assert_audit_ok(conn)
+
+
+def test_one_signal_stops_all_lanes(dsn: str, conn: psycopg.Connection[Any]) -> None:
+    add_leads(conn, 3, messages=1)
+    stop = Stop()
+    done: list[WorkerSummary] = []
+    thread = threading.Thread(
+        target=lambda: done.append(run_two(dsn, [NullSender(), NullSender()], stop, is_drain=False))
+    )
+    thread.start()
+    wait_until(lambda: count_states(conn) == {"sent": 3})
+    stop.set()
+    thread.join()
+    assert done[0].sent == 3
+
+
+@pytest.mark.parametrize(
+    ("sender", "delay", "expected"), [("null", 0, 2), ("null", 1, 1), ("console", 0, 1)]
+)
+def test_a_worker_has_two_lanes_only_where_nothing_sets_its_pace(
+    drip: Callable[..., Hyperdrip],
+    monkeypatch: pytest.MonkeyPatch,
+    sender: str,
+    delay: int,
+    expected: int,
+) -> None:
+    seen: list[int] = []
+
+    def run(lanes: Sequence[Worker], _stop: Stop) -> None:
+        seen.append(len(lanes))
+
+    monkeypatch.setattr("hyperdrip.client.running.run_lanes", run)
+    drip(SENDER=sender, WORKER_MESSAGE_DELAY=delay).run_worker(is_drain=True)
+    assert seen == [expected]
