@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 
 import psycopg
 
@@ -87,7 +87,34 @@ def finish_and_claim(
     batch: Batch,
     request: Request | None,
 ) -> tuple[Settled, Claimed]:
-    """Settle one wave, read and claim the next, in one transaction."""
+    """Settle one wave, read and claim the next, in one transaction.
+
+    The day's quota is locked last, so that workers wait for each other's COMMIT and no longer. Only
+    if what was claimed without it does not hold any more, all of it is done again with it.
+    """
+    is_quota_first = False
+    while True:
+        try:
+            return _finish_and_claim(
+                conn, clock, environment, batch, request, is_quota_first=is_quota_first
+            )
+        except _OutdatedError:
+            is_quota_first = True
+
+
+class _OutdatedError(Exception):
+    """What was claimed goes by what is true no longer; the transaction was rolled back."""
+
+
+def _finish_and_claim(
+    conn: psycopg.Connection,
+    clock: Clock,
+    environment: str,
+    batch: Batch,
+    request: Request | None,
+    *,
+    is_quota_first: bool,
+) -> tuple[Settled, Claimed]:
     with conn.transaction():
         changes: dict[date, quota.Change] = defaultdict(quota.Change)
         settled = _finish(conn, environment, batch, changes) if batch.finishes else Settled()
@@ -101,6 +128,8 @@ def finish_and_claim(
         request.on_read(pointers)
         queue.archive(conn, name, strangers)
         quota.apply(conn, {d: c for d, c in changes.items() if d <= request.day})
+        if is_quota_first:
+            quota.lock_days(conn, [request.day])
         claimed = _claim(conn, clock, name, request, pointers) if pointers else Claimed()
         quota.apply(conn, {d: c for d, c in changes.items() if d > request.day})
         return settled, replace(
@@ -320,12 +349,14 @@ def _claim(
     request: Request,
     pointers: Sequence[Pointer],
 ) -> Claimed:
-    """Claim what today's quota has room for. The envelopes, read just now, are locked."""
-    quota.lock_days(conn, [request.day])
+    """Claim what today's quota has room for. The envelopes, read just now, are locked.
+
+    Raises: _OutdatedError.
+    """
     now = clock.read(conn)
 
     def claim(pointers: Sequence[Pointer]) -> list[Claim]:
-        return ledger.claim_wave(
+        claims = ledger.claim_wave(
             conn,
             pointers,
             day=request.day,
@@ -333,6 +364,9 @@ def _claim(
             worker=request.worker,
             now=now,
         )
+        if claims:
+            _count(conn, claims, day=request.day, now=now)
+        return claims
 
     claims = claim(pointers)
     if len(claims) == len(pointers):
@@ -358,6 +392,20 @@ def _claim(
         blocked=() if is_gate_closed else tuple(key for key, _ in left),
         is_gate_closed=is_gate_closed,
     )
+
+
+def _count(conn: psycopg.Connection, claims: Sequence[Claim], *, day: date, now: datetime) -> None:
+    """Count claims against the quota of their day, whose row is locked then.
+
+    Whatever was committed while somebody else had it locked counts, too: what was claimed before
+    goes by an older snapshot. Raises: _OutdatedError.
+    """
+    if not quota.try_lock_day(conn, day):
+        quota.lock_days(conn, [day])
+        if leads.has_suppressed(conn, [claim.lead_id for claim in claims]):
+            raise _OutdatedError
+    if not quota.count_claimed(conn, day, len(claims), now=now):
+        raise _OutdatedError
 
 
 def _without(pointers: Sequence[Pointer], envelope_ids: Collection[int]) -> list[Pointer]:

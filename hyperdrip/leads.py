@@ -229,6 +229,13 @@ def lock_finishing(conn: psycopg.Connection, lead_ids: Collection[int]) -> dict[
     return {lead_id: LeadStatus(status) for lead_id, status in rows}
 
 
+def has_suppressed(conn: psycopg.Connection, lead_ids: Collection[int]) -> bool:
+    """Is the address of any of these leads suppressed, by itself or by its hash?"""
+    row = conn.execute(query("has_suppressed"), {"lead_ids": array(lead_ids)}).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
 def set_status(
     conn: psycopg.Connection,
     lead_ids: Collection[int],

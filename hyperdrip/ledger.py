@@ -220,8 +220,7 @@ def claim_wave(
 ) -> list[Claim]:
     """Claim as many of `candidates` (key, envelope) as `day` has room for, by envelope.
 
-    Those that somebody else has locked are left out. The day's quota row is locked already, and
-    counts them.
+    Those that somebody else has locked are left out. The day has to count the claims next.
     """
     rows = conn.execute(
         query("claim_wave"),
@@ -234,9 +233,6 @@ def claim_wave(
             "now": now,
         },
     ).fetchall()
-    if not rows:
-        return []
-    conn.execute(query("count_claimed"), {"day": day, "claimed": len(rows), "cap": rows[0][-1]})
     return sorted(map(_claim, rows), key=attrgetter("envelope_id"))
 
 
@@ -415,9 +411,9 @@ _CLAIM = tuple(field.name for field in fields(Claim))
 
 
 def _claim(row: Sequence[Any]) -> Claim:
-    """As `Claim(*row)`, without the slow `__init__` of a frozen dataclass; what follows is left."""
+    """As `Claim(*row)`, without the slow `__init__` of a frozen dataclass."""
     claim = object.__new__(Claim)
-    claim.__dict__.update(zip(_CLAIM, row, strict=False))
+    claim.__dict__.update(zip(_CLAIM, row, strict=True))
     return claim
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import psycopg
 
@@ -106,6 +106,17 @@ def apply(conn: psycopg.Connection, changes: Mapping[date, Change]) -> None:
 def lock_days(conn: psycopg.Connection, days: Collection[date]) -> None:
     """Lock the counters of days, so that the next statement reads what nobody can change."""
     conn.execute(query("lock_quota_days"), {"days": sorted(days)})
+
+
+def try_lock_day(conn: psycopg.Connection, day: date) -> bool:
+    """Lock the counters of a day unless somebody else has; returns whether they are locked now."""
+    return conn.execute(query("try_lock_quota_day"), {"day": day}).fetchone() is not None
+
+
+def count_claimed(conn: psycopg.Connection, day: date, claimed: int, *, now: datetime) -> bool:
+    """Count claimed messages of a locked day; False if it has no room for them or was closed."""
+    values = {"day": day, "claimed": claimed, "now": now}
+    return conn.execute(query("count_claimed"), values).fetchone() is not None
 
 
 def set_capacity(conn: psycopg.Connection, day: date, capacity: int | None) -> None:

@@ -1,11 +1,9 @@
 -- Claim as many of the given messages as the day has room for, by envelope. One row per claimed message with what a
--- sender needs, and the limit of the day; in no order. The row of the day is locked already, and count_claimed has to
--- count them there. The messages are locked here, but for those that somebody else has locked: whoever waits for these
--- while finishing others could wait for ever.
+-- sender needs; in no order. They have to be counted next (count_claimed), under the lock of the day. The messages are
+-- locked here, but for those that somebody else has locked: whoever waits for these while finishing others could wait
+-- for ever.
 with gate as (
-    select
-        coalesce(quota_day.capacity, instance.daily_max) as cap,
-        greatest(0, coalesce(quota_day.capacity, instance.daily_max) - quota_day.sent) as room
+    select greatest(0, coalesce(quota_day.capacity, instance.daily_max) - quota_day.sent) as room
     from hyperdrip.quota_day
     cross join hyperdrip.instance
     where
@@ -115,5 +113,4 @@ returning
     message.campaign_version,
     chosen.message_count,
     chosen.max_messages,
-    coalesce(message.first_claimed_at, message.claimed_at) as first_claimed_at,
-    (select gate.cap from gate) as cap;
+    coalesce(message.first_claimed_at, message.claimed_at) as first_claimed_at;

@@ -58,7 +58,6 @@ SAMPLES: dict[str, Any] = {
     "from_statuses": ["ACTIVE"],
     "has_suppressions": True,
     "claimed": 1,
-    "cap": 200,
     "host": "localhost",
     "import_id": None,
     "is_dry_run": False,
