@@ -4,6 +4,7 @@ All of them are timed alike: from the first read to the last committed finish of
 start of an interpreter, no connecting, no last look at an empty queue.
 """
 
+import gc
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -148,8 +149,10 @@ def run_ours(watch: Watch, ready: Callable[[], object]) -> None:
     """What `hyperdrip worker --sender null --message-delay 0 --drain` runs, and notes of it."""
     from benchmarks.backlog import settings_of
     from hyperdrip import Hyperdrip, delivery
+    from hyperdrip.cli import COLLECT_AFTER
     from hyperdrip.signals import Stop
 
+    gc.set_threshold(COLLECT_AFTER)
     finish_and_claim, stop = delivery.finish_and_claim, Stop()
 
     def noted_finish(*args: Any, **options: Any) -> Any:

@@ -239,18 +239,11 @@ class Dispatcher:
         """What becomes of a message that has an outcome; and whether it is sent again."""
         most = self.policy.max_attempts
         match outcome:
-            case Sent(provider_id):
-                name = None if provider_id is None else _storable(provider_id)
-                sent = Finish(
-                    key_of(claim),
-                    claim.token,
-                    claim.day,
-                    claim.envelope_id,
-                    MessageState.SENT,
-                    sent_at,
-                    provider_id=name,
-                )
-                return sent, False
+            case Sent(provider_id=name):
+                said = None if name is None else _storable(name)
+                key, sent = key_of(claim), MessageState.SENT
+                where = claim.token, claim.day, claim.envelope_id
+                return Finish(key, *where, sent, sent_at, None, said), False
             case Retry(reason):
                 if is_given_up(claim.attempts, max_attempts=most):
                     why = f"given up after {claim.attempts} attempts: {reason}"

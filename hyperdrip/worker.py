@@ -371,6 +371,11 @@ class Worker:
     def _note_settled(self, settled: Settled) -> None:
         """Count a batch that was committed, and forget it."""
         batch, self._unfinished = self._unfinished, Batch()
+        self._log_completed(settled)
+        sent = sum(finish.state is MessageState.SENT for finish in settled.finished)
+        if sent == len(batch.finishes):  # as most are, and nothing else is to be said of them
+            self._counts["sent"] += sent
+            return
         done = {finish.key for finish in settled.finished}
         missing = [finish for finish in batch.finishes if finish.key not in done]
         # A repeated finish finds its own work done when only the reply to the first was lost.
@@ -388,7 +393,6 @@ class Worker:
                 self._counts["skipped"] += 1
             if finish.error:
                 log.warning("Message #%d of lead_%d: %s", number, lead_id, finish.error)
-        self._log_completed(settled)
 
     def _log_completed(self, settled: Settled) -> None:
         if self._dispatcher.sender.is_quiet:

@@ -18,11 +18,14 @@ import typer
 from hyperdrip.cli.commands import app
 from hyperdrip.errors import HyperdripError, MissingSettingsError
 
+# Python would look for cycles some seventy times while modules are imported, and several times in
+# each wave of a worker, and find none.
+COLLECT_AFTER = 50_000
+
 
 def main() -> NoReturn:
     """Run the command line; ends the process with the exit code that the README documents."""
-    # Python would look for cycles some seventy times while modules are imported, and find none.
-    gc.set_threshold(50_000)
+    gc.set_threshold(COLLECT_AFTER)
     _open_streams()
     try:
         code = app(prog_name="hyperdrip", standalone_mode=False) or 0
