@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from benchmarks.harness import Row, Server
 
 CLAIMS = 20
 OUR_NAME = "hyperdrip"
-_LINE = re.compile(r"^\[(?P<who>[^]]*)\] LOG:  (?:statement|execute [^:]*): (?P<text>.*)$")
+_LINE = re.compile(
+    r"^\[(?P<who>[^]]*)/(?P<session>[0-9]+)\] LOG:  (?:statement|execute [^:]*): (?P<text>.*)$"
+)
 _WRITES = re.compile(
     r"\b(insert into|update hyperdrip|delete from|for (no key )?update|pgmq\.(read|archive|set_vt))"
 )
@@ -143,7 +146,7 @@ def statements(stage: Stage, messages: int) -> Iterator[Row]:
 @contextmanager
 def _logged_statements(server: Server) -> Iterator[list[str]]:
     """Let the server log every statement; the lines are in the list that is yielded, at the end."""
-    server.alter("log_line_prefix", "[%a] ")
+    server.alter("log_line_prefix", "[%a/%p] ")
     server.alter("log_statement", "all")
     time.sleep(0.2)  # until the server has read its settings again
     lines: list[str] = []
@@ -159,13 +162,18 @@ def _logged_statements(server: Server) -> Iterator[list[str]]:
 
 
 def _count(lines: list[str]) -> Counted:
-    texts = _texts(lines)
-    first = next(i for i, text in enumerate(texts) if "pgmq.read(" in text)
-    # What an idle worker asks at its end belongs to no wave.
-    last = max(i for i, text in enumerate(texts) if text.lower().startswith("commit"))
     counted = Counted([], 0, 0)
-    is_open = does_write = False
-    for text in texts[first : last + 1]:
+    for texts in _texts(lines).values():
+        reads = [i for i, text in enumerate(texts) if "pgmq.read(" in text]
+        if reads:  # what a worker asks before its first read and after its last belongs to no wave
+            ends = (i for i, text in enumerate(texts) if text.lower().startswith("commit"))
+            _count_session(texts[reads[0] : max(ends) + 1], counted)
+    return counted
+
+
+def _count_session(texts: list[str], counted: Counted) -> None:
+    is_open, does_write = True, False  # the first read is in a transaction already
+    for text in texts:
         word = text.split(None, 1)[0].lower().rstrip(";") if text else ""
         if word not in _TRANSACTION:
             counted.statements.append(text)
@@ -177,23 +185,22 @@ def _count(lines: list[str]) -> Counted:
             counted.commits += 1
             counted.writing_commits += does_write
             is_open = does_write = False
-    return counted
 
 
-def _texts(lines: list[str]) -> list[str]:
-    """The statements of our worker, in order; those of several lines are put together."""
-    texts: list[str] = []
-    is_ours = False
+def _texts(lines: list[str]) -> dict[str, list[str]]:
+    """The statements of our worker by session, in order, each with all of its lines."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    session = ""
     for line in lines:
         found = _LINE.match(line)
         if found:
-            is_ours = found["who"] == OUR_NAME
-            if is_ours:
-                texts.append(found["text"])
-        elif line.startswith("\t") and is_ours:
-            texts[-1] += "\n" + line[1:]
+            session = found["session"] if found["who"] == OUR_NAME else ""
+            if session:
+                texts[session].append(found["text"])
+        elif line.startswith("\t") and session:
+            texts[session][-1] += "\n" + line[1:]
         else:
-            is_ours = False
+            session = ""
     return texts
 
 

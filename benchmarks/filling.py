@@ -101,7 +101,8 @@ def write_messages(
             values,
         )
         conn.execute(
-            "select setval(pg_get_serial_sequence(%(sequence)s, 'msg_id'), %(before)s::bigint + %(count)s)",
+            "select setval(pg_get_serial_sequence(%(sequence)s, 'msg_id'),"
+            " %(before)s::bigint + %(count)s)",
             values,
         )
         conn.execute(
