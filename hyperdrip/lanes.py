@@ -1,8 +1,10 @@
 """Several lanes of one worker: while one of them waits for the database, another one sends.
 
-Each lane is a `Worker` with a connection of its own, in a thread of its own. They share the number
-they are registered under, the sender and the wish to stop; all that holds for several workers holds
-for them.
+Each lane is a `Worker` with a connection and a number of its own, in a thread of its own. They
+share the sender and the wish to stop; all that holds for several workers holds for them.
+
+A lane that has lost the reply to a claim looks its messages up by its number: under one number it
+would send what another lane has claimed meanwhile.
 """
 
 import threading

@@ -76,8 +76,7 @@ class Worker:
         """Connect and register. `connect` is called again when a connection is lost.
 
         `chance` gives random numbers from 0 to 1. `beside`: a worker of the same process that has
-        begun, to go on from where it stands and under its number. Raises: DatabaseError and its
-        kin.
+        begun, to go on from where it stands. Raises: DatabaseError and its kin.
         """
         self.stop = stop or Stop()
         self._connect = connect
@@ -87,12 +86,8 @@ class Worker:
         self._chance = chance
         try:
             self._instance = instances.require_instance(self._conn)
-            self._id: int = (
-                beside._id
-                if beside
-                else instances.insert_worker(
-                    self._conn, host=socket.gethostname(), pid=os.getpid(), sender=sender.name
-                )
+            self._id = instances.insert_worker(
+                self._conn, host=socket.gethostname(), pid=os.getpid(), sender=sender.name
             )
         except BaseException:
             self._conn.close()

@@ -1,4 +1,4 @@
-"""Lanes: several of one worker, in threads, that share its number and its wish to stop."""
+"""Lanes: several of one worker, in threads, that share a sender and the wish to stop."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -77,7 +77,7 @@ def test_two_lanes_send_side_by_side_and_each_message_once(
     assert (summary.sent, summary.waiting) == (10, 0)
     assert count_states(conn) == {"sent": 10}
     workers = conn.execute("select count(*), count(stopped_at) from hyperdrip.worker").fetchone()
-    assert workers == (1, 1)
+    assert workers == (2, 2)
     assert_audit_ok(conn)
 
 
