@@ -3,6 +3,7 @@
 What a lead has is only ever a value, never a template. A missing value that is printed is an error.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -247,11 +248,13 @@ def compile_template(
     """
     environment = HTML if is_html else TEXT
     tree = environment.parse(source)
-    own = {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}
+    own = {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"} | {"loop"}
     fixed = {
         name: value
         for name, value in (constants or {}).items()
-        if name not in own and isinstance(value, str | int | float)
+        if name not in own
+        and isinstance(value, str | int | float)
+        and not (isinstance(value, float) and not math.isfinite(value))
     }
     template = environment.from_string(_Constants(fixed).visit(tree))
     # Without a loop there is no more of it than the template is long.

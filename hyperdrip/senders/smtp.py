@@ -89,8 +89,7 @@ class SmtpSender:
         self, wave: "_Wave", lines: Lines, may_send: Callable[[Claim], bool]
     ) -> Iterator[tuple[Claim, Outcome] | None]:
         while wave.waiting or wave.in_flight:
-            if not wave.refusal:
-                lines.find(len(wave.waiting))
+            lines.find(len(wave.waiting), may_open=not wave.refusal)
             if wave.is_refused or not (lines.ready or lines.opening or lines.sending):
                 while wave.waiting:
                     yield wave.waiting.popleft(), Refused(wave.refusal)

@@ -51,7 +51,8 @@ class Report:
 class _Line:
     """A place for one connection. `lost`: what came of the first try of its task.
 
-    `events`: what its session is being watched for; 0: it is not.
+    `events`: what its session is being watched for; 0: it is not. `leaving`: the thread in which
+    its last session comes to its end.
     """
 
     session: Session | None = None
@@ -60,6 +61,7 @@ class _Line:
     wait: Wait | None = None
     lost: Verdict | None = None
     events: int = 0
+    leaving: threading.Thread | None = None
 
     def is_ready(self) -> bool:
         """May a message be handed over without asking the server first?"""
@@ -71,7 +73,7 @@ class Lines:
     """Up to `most` connections to one server. For one thread, which hands over and waits.
 
     `ready`: those that may be given a message; `opening`: those that are being made so; `sending`:
-    those that are at one, also of a wave that nobody iterates any more.
+    those that are at one. Between two waves there are none: `rest` sees to that.
     """
 
     def __init__(
@@ -83,7 +85,10 @@ class Lines:
         self._server, self._context, self._timeouts = server, context, timeouts
         # The last one used is taken first, so the others may go.
         self._idle: list[_Line] = [_Line() for _ in range(most)]
-        self._guard = threading.Lock()  # of `_idle` and of the sessions in it
+        # Of `_idle` and the sessions in it, and of who gets a line that a thread has opened: the
+        # wave by way of `_opened`, or with the `_late`, whose wave is over, `_idle`.
+        self._guard = threading.Lock()
+        self._late: set[_Line] = set()
         self._opened: SimpleQueue[tuple[_Line, str | None]] = SimpleQueue()
         self._closed = threading.Event()
         self._selector = selectors.DefaultSelector()
@@ -93,18 +98,18 @@ class Lines:
         self._selector.register(self._bell, selectors.EVENT_READ)
         _start(self._give_up_old)
 
-    def find(self, wanted: int) -> None:
+    def find(self, wanted: int, *, may_open: bool = True) -> None:
         """Have `wanted` lines ready, or being made so, if there may be so many."""
-        while wanted > len(self.ready) + len(self.opening):
-            with self._guard:
-                if not self._idle:
-                    return
-                line = self._idle.pop()
-            if line.is_ready():
-                self.ready.append(line)
-            else:
-                self.opening.add(line)
-                _start(self._make_ready, line)
+        with self._guard:
+            for line in [line for line in reversed(self._idle) if line.is_ready()]:
+                if wanted > len(self.ready):
+                    self._idle.remove(line)
+                    self.ready.append(line)
+            missing = wanted - len(self.ready) - len(self.opening) if may_open else 0
+            lines = [self._idle.pop() for _ in range(min(missing, len(self._idle)))]
+        for line in lines:
+            self.opening.add(line)
+            _start(self._make_ready, line)
 
     def begin(self, task: Task) -> Report | None:
         """Hand over on a line that is ready; the answer, if there is one already."""
@@ -131,13 +136,24 @@ class Lines:
                 if line.wait is not None and line.wait.ends <= now and line not in spoke
             ]
             reports += [self._go_on(line, is_in_time=False) for line in late]
-        with suppress(Empty):
-            while True:
-                reports.append(self._note_opened(*self._opened.get_nowait()))
+        reports += [self._note_opened(*opened) for opened in self._take_opened()]
         return [report for report in reports if report is not None]
 
     def rest(self) -> None:
-        """Nothing more is to be handed over for now."""
+        """The wave is over: nothing more is to be handed over, and nobody asks for answers."""
+        with self._guard:
+            for line, _ in self._take_opened():
+                self.opening.discard(line)
+                self.sending.discard(line)
+                line.task = line.lost = None
+                self._idle.insert(0, line)
+            lost = {line for line in self.sending if line.lost is not None}
+            self._late |= self.opening | lost
+        for line in lost:
+            line.task = line.lost = None
+        for line in self.sending - lost:
+            self._leave(line)
+        self.opening, self.sending = set(), set()
         for line in self.ready:
             self._unwatch(line)
         with self._guard:
@@ -149,11 +165,9 @@ class Lines:
         self.rest()
         self._closed.set()
         with self._guard:
-            lines, self._idle = [*self._idle, *self.sending], []
-        for line in lines:
-            self._unwatch(line)
-        threads = [_start(self._end, line) for line in lines if line.session is not None]
-        self._end_opened()
+            lines, self._idle = self._idle, []
+        threads = [line.leaving for line in lines if line.leaving is not None]
+        threads += [_start(line.session.quit) for line in lines if line.session is not None]
         ends = time.monotonic() + 2 * self._timeouts.quit
         for thread in threads:
             thread.join(max(0.0, ends - time.monotonic()))
@@ -235,14 +249,23 @@ class Lines:
         except Exception as error:  # as above
             log.exception("A connection to %s broke", self._server)
             refusal = f"{self._server}: {type(error).__name__}"
-        self._opened.put((line, refusal))
+        with self._guard:
+            is_late, is_closed = line in self._late, self._closed.is_set()
+            self._late.discard(line)
+            if not is_late:
+                self._opened.put((line, refusal))
+            elif not is_closed:
+                self._idle.insert(0, line)
+        if is_late and is_closed and line.session is not None:
+            line.session.quit()
         with suppress(OSError):  # closed, or full of rings that were not heard yet
             self._ring.send(b"\0")
-        if self._closed.is_set():
-            self._end_opened()
 
     def _open(self, line: _Line) -> str | None:
         """Have a session that lives; None, or why there is none."""
+        if line.leaving is not None:  # there may be no more than so many at once
+            line.leaving.join()
+            line.leaving = None
         session = line.session
         if session is not None and session.is_spent():
             line.session = None
@@ -270,6 +293,13 @@ class Lines:
             self._idle.insert(0, line)
         return Report(None, refusal=refusal)
 
+    def _take_opened(self) -> list[tuple[_Line, str | None]]:
+        opened: list[tuple[_Line, str | None]] = []
+        with suppress(Empty):
+            while True:
+                opened.append(self._opened.get_nowait())
+        return opened
+
     # Goodbye
 
     def _give_up_old(self) -> None:
@@ -290,20 +320,31 @@ class Lines:
             used = [line.session.used_at for line in self._idle if line.session is not None]
         return max(SHORTEST_LOOK_SECONDS, min(used, default=now) + longest - now)
 
-    def _end(self, line: _Line) -> None:
-        """Wait for the answer that is due, if any, and say goodbye. In a thread of its own."""
-        if line.session is not None:
-            if line.steps is not None:
-                line.session.finish(line.steps, line.wait)
-            line.session.quit()
+    def _leave(self, line: _Line) -> None:
+        """Let go of a message of a wave that broke off.
 
-    def _end_opened(self) -> None:
-        with suppress(Empty):
-            while True:
-                self._end(self._opened.get_nowait()[0])
+        One that was begun goes through at once or not at all, and none is begun: its worker has
+        written it down as unknown, and somebody may have it sent again.
+        """
+        session, steps, wait = line.session, line.steps, line.wait
+        line.task = line.steps = line.wait = None
+        if session is not None and steps is not None and session.is_at_dot():
+            self._unwatch(line)
+            line.session = None
+            line.leaving = _start(_finish, session, steps, wait)
+        else:
+            self._drop(line)
+        with self._guard:
+            self._idle.insert(0, line)
 
 
-def _start(work: Callable[..., None], *arguments: object) -> threading.Thread:
+def _finish(session: Session, steps: Steps[Verdict], wait: Wait | None) -> None:
+    """Wait for the answer that is due, and say goodbye. In a thread of its own."""
+    session.finish(steps, wait)
+    session.quit()
+
+
+def _start(work: Callable[..., object], *arguments: object) -> threading.Thread:
     """Begin something that waits. A thread that hangs must not keep the process."""
     thread = threading.Thread(target=work, args=arguments, name="hyperdrip-smtp", daemon=True)
     thread.start()

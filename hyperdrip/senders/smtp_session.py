@@ -158,6 +158,10 @@ class Session:
             self._wire.run(self._exchange("QUIT", seconds=self._timeouts.quit))
         self._wire.close()
 
+    def is_at_dot(self) -> bool:
+        """Has the message itself been begun? Until then the server knows that there is none."""
+        return self._phase is Phase.DOT
+
     def finish(self, steps: Steps[T], wait: Wait | None) -> T:
         """Take all steps that are left, and wait for each in this thread."""
         return self._wire.run(steps, wait)

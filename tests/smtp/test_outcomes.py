@@ -710,3 +710,45 @@ def test_a_file_without_certificates_is_refused_when_the_sender_is_made(
     for cafile in ("/no/such/file.pem", __file__):
         with pytest.raises(SettingsError, match=r"^SMTP_URL: cafile=.* certificates"):
             new_sender(SmtpServer("127.0.0.1", 25, Security.TLS, cafile=cafile))
+
+
+# Between two waves
+
+
+def test_a_connection_that_does_not_come_about_holds_up_nobody_who_has_another(
+    new_sender: NewSender,
+) -> None:
+    let_go = threading.Event()
+
+    def rule(event: Event) -> None:
+        if event.verb == "GREETING" and event.connection == 1:
+            let_go.wait(10)
+
+    with ScriptedServer(rule) as server:
+        sender = new_sender(server, concurrency=2, timeouts=replace(QUICK, reply=10))
+        assert [type(outcome) for outcome in send(sender, make_claims(2))] == [Sent, Sent]
+        for number in (3, 4):
+            assert isinstance(send_one(sender, number), Sent)
+        let_go.set()
+        assert server.connections == 2
+
+
+def test_what_a_wave_that_broke_off_had_not_begun_is_never_handed_over(
+    new_sender: NewSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperdrip.senders.smtp.TICK_SECONDS", 0.05)
+    go_on = threading.Event()
+
+    def rule(event: Event) -> None:
+        if event.verb == "RCPT" and event.times == 0:
+            go_on.wait(10)
+
+    with ScriptedServer(rule) as server:
+        sender = new_sender(server, timeouts=replace(QUICK, reply=10))
+        wave = sender.send_wave([make_claim(1)], lambda _: True)
+        assert next(wave) is None
+        with pytest.raises(RuntimeError, match="it broke"):
+            wave.throw(RuntimeError("it broke"))
+        go_on.set()
+        assert isinstance(send_one(sender, 2), Sent)
+        assert len(server.accepted) == 1
