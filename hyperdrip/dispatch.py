@@ -181,8 +181,7 @@ class Dispatcher:
 
     def _may_hand_over(self, conn: psycopg.Connection, wave: Wave, moment: float) -> bool:
         """Right before a hand-over: still that day, lease not over, not paused; and until when."""
-        now = self.clock.estimate()
-        if moment >= wave.lease_ends or day_of(now, self.instance.time_zone) != wave.day:
+        if moment >= wave.lease_ends:
             return False
         if moment - self._paused_at > PAUSE_CHECK_SECONDS:
             try:
@@ -193,6 +192,10 @@ class Dispatcher:
                 wave.lease_ends = 0.0
                 return False
             self._paused_at = time.monotonic()
+        # Asking may have taken a while.
+        moment, now = time.monotonic(), self.clock.estimate()
+        if moment >= wave.lease_ends or day_of(now, self.instance.time_zone) != wave.day:
+            return False
         if self._is_paused:
             return False
         # No day ends within a second of the clock.

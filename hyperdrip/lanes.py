@@ -9,6 +9,7 @@ would send what another lane has claimed meanwhile.
 
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 
 from hyperdrip.models import WorkerSummary
@@ -21,17 +22,20 @@ COUNTS = ("sent", "failed", "retried", "unknown", "skipped", "rolled_over")
 def run_lanes(lanes: Sequence[Worker], stop: Stop) -> WorkerSummary:
     """Run all lanes until they end, the first in this thread; what they did, all in all.
 
-    `stop` is the one that they go by: a lane that breaks ends the others.
+    `stop` is the one that they go by: a lane that breaks ends the others. All but the first are
+    closed in their own threads: nobody else can use a connection that waits for an answer.
 
-    Raises: whatever broke a lane, once the others have finished what they had in flight.
+    Raises: whatever broke a lane, once the others have finished what they had in flight. What is no
+    Exception, such as a second signal, is passed on at once, and the others are told to stop.
     """
     summaries: list[WorkerSummary] = []
-    errors: list[Exception] = []
+    errors: list[BaseException] = []
 
     def run(lane: Worker) -> None:
         try:
-            summaries.append(lane.run())
-        except Exception as error:  # noqa: BLE001 - it is raised again once all have ended
+            with closing(lane):
+                summaries.append(lane.run())
+        except BaseException as error:  # noqa: BLE001 - it is raised again once all have ended
             errors.append(error)
             stop.set()
 
@@ -41,9 +45,17 @@ def run_lanes(lanes: Sequence[Worker], stop: Stop) -> WorkerSummary:
     ]
     for thread in threads:
         thread.start()
-    run(lanes[0])
-    for thread in threads:
-        thread.join()
+    try:
+        try:
+            summaries.append(lanes[0].run())
+        except Exception as error:  # noqa: BLE001 - as above
+            errors.append(error)
+            stop.set()
+        for thread in threads:
+            thread.join()
+    except BaseException:
+        stop.set()
+        raise
     if errors:
         raise errors[0]
     counts = {name: sum(getattr(part, name) for part in summaries) for name in COUNTS}

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from datetime import date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +12,7 @@ from hyperdrip import instance as instances
 from hyperdrip.audit import run_audit
 from hyperdrip.client.calendar import CalendarMethods
 from hyperdrip.db import connect, converted_errors
+from hyperdrip.errors import DatabaseUnavailable
 from hyperdrip.explaining import Explanation, explain
 from hyperdrip.fence import connect_to_send, read_fence, require_open
 from hyperdrip.lanes import run_lanes
@@ -157,8 +158,10 @@ class RunningMethods(CalendarMethods):
                 lanes[0].begin()
                 if on_start is not None:
                     on_start(lanes[0])
-                if sender.name in TWO_LANES and not settings.worker_message_delay:
-                    lanes.append(stack.enter_context(closing(make(sender, beside=lanes[0]))))
+                is_own = sender is not given and sender.name in TWO_LANES
+                if is_own and not settings.worker_message_delay:
+                    with suppress(DatabaseUnavailable):  # no slot for a second: one does
+                        lanes.append(make(sender, beside=lanes[0]))
                 return run_lanes(lanes, stop)
 
     def _worker_options(self, *, is_drain: bool) -> Options:

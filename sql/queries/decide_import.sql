@@ -26,8 +26,12 @@ with judged as (
             and suppression.email_key = any(hyperdrip.suppression_keys(staged.email))
     ) as suppressed on true
     left join hyperdrip.lead as known on staged.email_key = lower(known.email)
-    left join hyperdrip.lead as owner
-        on staged.phone_key = hyperdrip.phone_key(owner.phone) and owner.id is distinct from known.id
+    left join lateral (
+        select lead.id
+        from hyperdrip.lead as lead
+        where hyperdrip.phone_key(lead.phone) = staged.phone_key and lead.id is distinct from known.id
+        offset 0
+    ) as owner on true
     where staged.batch = %(batch)s
 ),
 

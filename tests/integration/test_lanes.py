@@ -60,8 +60,8 @@ def run_two(
                 stop=stop,
                 beside=lanes[0] if lanes else None,
             )
-            stack.enter_context(closing(lane))
             if not lanes:
+                stack.enter_context(closing(lane))
                 lane.begin()
             lanes.append(lane)
         return run_lanes(lanes, stop)
@@ -133,7 +133,39 @@ def test_a_worker_has_two_lanes_only_where_nothing_sets_its_pace(
 
     def run(lanes: Sequence[Worker], _stop: Stop) -> None:
         seen.append(len(lanes))
+        for lane in lanes[1:]:
+            lane.close()
 
     monkeypatch.setattr("hyperdrip.client.running.run_lanes", run)
     drip(SENDER=sender, WORKER_MESSAGE_DELAY=delay).run_worker(is_drain=True)
     assert seen == [expected]
+
+
+def test_what_ends_the_first_lane_at_once_lets_no_other_go_on(
+    dsn: str, conn: psycopg.Connection[Any]
+) -> None:
+    add_leads(conn, 2, messages=1)
+    main = threading.current_thread()
+    seen = threading.Event()
+
+    class InterruptedSender(NullSender):
+        wave_size = 1
+
+        def send_wave(
+            self, claims: Sequence[Claim], may_send: Callable[[Claim], bool]
+        ) -> Iterator[tuple[Claim, Sent]]:
+            if threading.current_thread() is main:
+                seen.wait(20)
+                raise KeyboardInterrupt
+            seen.set()
+            yield from ((claim, Sent()) for claim in claims if may_send(claim))
+
+    stop = Stop()
+    with pytest.raises(KeyboardInterrupt):
+        run_two(dsn, [InterruptedSender(), InterruptedSender()], stop, is_drain=False)
+    assert stop.is_set()
+    lanes = [thread for thread in threading.enumerate() if thread.name == "hyperdrip-lane"]
+    for thread in lanes:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in lanes)
+    assert count_states(conn) == {"sent": 1, "sending": 1}
