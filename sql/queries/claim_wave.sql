@@ -15,6 +15,7 @@ with gate as (
 
 -- Each message and lead is looked up by its key: `offset 0`, the lock and `is not distinct from` keep the planner from
 -- joining with all messages of the day, which it does when it takes other conditions for more selective than they are.
+-- Sorted rows are kept: without the sort, a join that looks at them again could claim more than the limit.
 update hyperdrip.message as message
 set
     state = 'sending',
