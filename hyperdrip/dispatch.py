@@ -85,12 +85,16 @@ class Dispatcher:
     vt_seconds: int
     log_addresses: bool = True
     domain_limits: DomainLimits = field(default_factory=DomainLimits)
-    beat: Callable[[], None] = lambda: None
     _paused_at: float = 0.0
     _is_paused: bool = False
 
-    def send(self, conn: psycopg.Connection, wave: Wave) -> Batch:
-        """Hand the wave over; returns what has to be finished, also when the sender breaks."""
+    def send(
+        self, conn: psycopg.Connection, wave: Wave, beat: Callable[[], None] = lambda: None
+    ) -> Batch:
+        """Hand the wave over; returns what has to be finished, also when the sender breaks.
+
+        `beat` is called now and then in between.
+        """
         extended_at = looked_at = time.monotonic()
         instant, instant_ends = NEVER, 0.0
         outcomes, handed_over, is_quiet = wave.outcomes, wave.handed_over, self.sender.is_quiet
@@ -132,7 +136,7 @@ class Dispatcher:
                 if now - looked_at > LOOK_SECONDS:
                     looked_at = now
                     with suppress(*SERVER_LOST):  # whoever reads next finds out
-                        self.beat()
+                        beat()
                     if now - extended_at > self.vt_seconds / 3:
                         extended_at = now
                         self._extend(conn, wave)

@@ -33,7 +33,9 @@ class Stop:
     def wait(self, seconds: float) -> bool:
         """Wait until it is set, or for `seconds`; returns whether it is set."""
         if not self._is_set:
-            select.select([self._reader], [], [], max(0.0, seconds))
+            waiting = select.poll()  # takes any number of open files, which select.select does not
+            waiting.register(self._reader, select.POLLIN)
+            waiting.poll(max(0.0, seconds) * 1000)
         return self._is_set
 
     def __del__(self) -> None:

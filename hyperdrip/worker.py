@@ -102,7 +102,6 @@ class Worker:
             vt_seconds=options.vt_seconds,
             log_addresses=options.log_addresses,
             domain_limits=options.domain_limits,
-            beat=self._beat,
         )
         self._counts: Counter[str] = Counter()
         self._unfinished = Batch()
@@ -344,7 +343,7 @@ class Worker:
     def _send(self, wave: Wave) -> None:
         """Hand a wave over; what came of it waits for the next finish."""
         if wave.claims:
-            self._unfinished = self._dispatcher.send(self._conn, wave)
+            self._unfinished = self._dispatcher.send(self._conn, wave, self._beat)
             delay = self._options.message_delay_ms / 1000 if wave.handed_over else 0.0
             pause = max(delay, self._breaker.note(wave))
             self._next_claim_at = max(self._next_claim_at, time.monotonic() + pause)

@@ -1,5 +1,6 @@
 """`hyperdrip db`: migrate, status, psql, reset."""
 
+import contextlib
 import os
 import pty
 import signal
@@ -169,10 +170,10 @@ def test_reset_asks_for_the_name_at_a_terminal(commands: Commands, name: str, an
         while "Type the database's name to go on" not in said:
             said += os.read(ours, 1000).decode()
         if answer == "Ctrl-C":
-            process.send_signal(signal.SIGINT)
+            _interrupt(process)
         else:
             os.write(ours, typed[answer].encode())
-        out = process.communicate(timeout=30)[0].decode()
+        out = _output(process)
     said += _read_rest(ours)
     os.close(ours)
 
@@ -184,6 +185,24 @@ def test_reset_asks_for_the_name_at_a_terminal(commands: Commands, name: str, an
     else:
         assert (out, left) == ("", 1)
         assert process.returncode == (130 if answer == "Ctrl-C" else 2)
+
+
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Press Ctrl-C until it ends: one right before it reads the terminal is lost on Python."""
+    for _ in range(30):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1)
+            return
+
+
+def _output(process: subprocess.Popen[bytes]) -> str:
+    """What it writes until it ends; it is killed if it does not."""
+    try:
+        return process.communicate(timeout=30)[0].decode()
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
 
 
 def _read_rest(terminal: int) -> str:

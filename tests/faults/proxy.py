@@ -4,7 +4,7 @@ Each round trip is a step. A rule decides what happens to it: it may be cut befo
 server, its reply may be swallowed, and the client's process may be killed in between.
 """
 
-import select
+import selectors
 import socket
 import threading
 from collections.abc import Callable
@@ -118,15 +118,19 @@ class _Line:
         self._batch = b""  # whole messages that wait for their Sync
 
     def run(self) -> None:
-        while True:
-            for ready in select.select([self._client, self._server], [], [])[0]:
-                data = ready.recv(65536)
-                if not data:
-                    return
-                if ready is self._server:
-                    self._client.sendall(data)
-                elif not self._take(data):
-                    return
+        with selectors.DefaultSelector() as selector:
+            for end in (self._client, self._server):
+                selector.register(end, selectors.EVENT_READ)
+            while True:
+                for ready, _ in selector.select():
+                    is_from_server = ready.fileobj is self._server
+                    data = (self._server if is_from_server else self._client).recv(65536)
+                    if not data:
+                        return
+                    if is_from_server:
+                        self._client.sendall(data)
+                    elif not self._take(data):
+                        return
 
     def _take(self, data: bytes) -> bool:
         """Forward what the client says; False to hang up."""

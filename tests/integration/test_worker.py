@@ -1,6 +1,8 @@
 """The worker's loop: quota, outcomes, fences, spacing, stopping."""
 
+import gc
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -854,3 +856,18 @@ def test_a_worker_stores_an_explicit_daily_maximum_and_says_so(
     assert instances.require_instance(conn).daily_max == 2
     assert drip().run_worker(is_drain=True).sent == 0
     assert_audit_ok(conn)
+
+
+def test_a_worker_that_has_ended_leaves_no_file_open(
+    conn: psycopg.Connection, drip: Callable[..., Hyperdrip]
+) -> None:
+    add_leads(conn, 1, messages=1)
+    library = drip()
+    gc.disable()  # it must not take a search for cycles, which comes late in a large process
+    try:
+        before = len(os.listdir("/dev/fd"))
+        for _ in range(3):
+            library.run_worker(is_drain=True)
+        assert len(os.listdir("/dev/fd")) == before
+    finally:
+        gc.enable()
