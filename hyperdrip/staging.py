@@ -1,18 +1,19 @@
 """The staging table of imports: a function per query."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import chain, islice
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import class_row
 
 from hyperdrip.db import query
-from hyperdrip.planning import Block
 
+ROWS_OF_A_PART = 2000
 IDLE, INTRANS = TransactionStatus.IDLE, TransactionStatus.INTRANS
 
 
@@ -37,12 +38,17 @@ def begin(conn: psycopg.Connection) -> int:
 
 
 def copy_rows(conn: psycopg.Connection, batch: int, rows: Iterable[tuple[object, ...]]) -> int:
-    """Stage rows (line, name, email, phone, notes, fields, cells); returns how many."""
-    count = 0
-    with conn.cursor() as cursor, cursor.copy(query("copy_import_rows")) as copy:
-        for row in rows:
-            copy.write_row((batch, *row))
-            count += 1
+    """Stage rows (line, name, email, phone, notes, fields, cells); returns how many.
+
+    A part at a time: while a statement runs, nobody can clean up what workers leave behind.
+    """
+    count, left = 0, iter(rows)
+    with conn.cursor() as cursor:
+        while (first := next(left, None)) is not None:
+            with cursor.copy(query("copy_import_rows")) as copy:
+                for row in chain([first], islice(left, ROWS_OF_A_PART - 1)):
+                    copy.write_row((batch, *row))
+                    count += 1
     return count
 
 
@@ -93,7 +99,6 @@ def list_left_out(conn: psycopg.Connection, batch: int) -> Iterator[LeftOut]:
 def write_leads(
     conn: psycopg.Connection,
     batch: int,
-    blocks: Sequence[Block],
     *,
     import_id: int,
     campaign: str,
@@ -103,17 +108,8 @@ def write_leads(
     now: datetime,
 ) -> None:
     """Insert the new leads of a batch, enrol known ones again, and update others."""
-    firsts, lasts, first_days, position = [], [], [], 1
-    for block in blocks:
-        firsts.append(position)
-        position += block.leads
-        lasts.append(position - 1)
-        first_days.append(block.days[0])
     values = {
         "batch": batch,
-        "firsts": firsts,
-        "lasts": lasts,
-        "first_days": first_days,
         "import_id": import_id,
         "campaign": campaign,
         "campaign_version": campaign_version,
