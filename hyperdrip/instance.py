@@ -5,7 +5,7 @@ from datetime import date
 import psycopg
 
 from hyperdrip.db import query
-from hyperdrip.errors import NotMigratedError
+from hyperdrip.errors import ConflictError, NotMigratedError
 from hyperdrip.models import Instance
 
 
@@ -55,3 +55,14 @@ def touch_worker(conn: psycopg.Connection, worker_id: int, *, is_stopped: bool =
 def list_live_workers(conn: psycopg.Connection) -> list[tuple[int, str, int, str]]:
     """Workers seen within the last minute: id, host, pid, sender; by id."""
     return conn.execute(query("list_live_workers")).fetchall()
+
+
+def refuse_live_workers(conn: psycopg.Connection) -> None:
+    """Raises: ConflictError while workers live."""
+    alive = list_live_workers(conn)
+    if alive:
+        _, host, pid, sender = alive[0]
+        raise ConflictError(
+            f"{len(alive)} worker(s) live, first {sender} on {host} with pid {pid};"
+            " stop them first (a killed one counts for a minute)"
+        )

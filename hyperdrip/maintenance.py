@@ -13,7 +13,7 @@ import psycopg
 from hyperdrip import instance as instances
 from hyperdrip import migrations, queue
 from hyperdrip.db import address, query
-from hyperdrip.errors import ConflictError, SettingsError
+from hyperdrip.errors import SettingsError
 from hyperdrip.fence import read_fence
 
 
@@ -78,18 +78,8 @@ def drop_everything(conn: psycopg.Connection) -> None:
     Raises: ConflictError while workers live.
     """
     if migrations.is_migrated(conn):
-        _refuse_live_workers(conn)
+        instances.refuse_live_workers(conn)
     if queue.is_installed(conn):
         for name in queue.list_names(conn):
             queue.drop(conn, name)
     conn.execute(query("drop_schema"))
-
-
-def _refuse_live_workers(conn: psycopg.Connection) -> None:
-    alive = instances.list_live_workers(conn)
-    if alive:
-        _, host, pid, sender = alive[0]
-        raise ConflictError(
-            f"{len(alive)} worker(s) live, first {sender} on {host} with pid {pid};"
-            " stop them first (a killed one counts for a minute)"
-        )

@@ -141,11 +141,14 @@ class Base:
     def migrate(self) -> list[str]:
         """Create or update the schema; returns what was applied. Not on a caller's connection.
 
-        Raises: SettingsError when the database belongs to another environment.
+        Raises: SettingsError when the database belongs to another environment; ConflictError while
+        workers live who know the database only as it was.
         """
         self._refuse_borrowed("migrate")
         with self._session() as conn:
             self._check_identity(conn)
+            if migrations.is_migrated(conn) and migrations.read_status(conn).pending:
+                instances.refuse_live_workers(conn)
             applied = migrations.migrate(
                 conn,
                 environment=self.settings.hyperdrip_env,

@@ -72,6 +72,18 @@ def test_several_at_once_migrate_it_exactly_once(empty_dsn: str) -> None:
         assert_audit_ok(conn)
 
 
+def test_nothing_is_migrated_under_a_worker_that_knows_the_old_schema(
+    dsn: str, conn: psycopg.Connection, next_version: str
+) -> None:
+    worker = instances.insert_worker(conn, host="elsewhere", pid=7, sender="null")
+    with Hyperdrip(dsn, make_settings(dsn)) as drip:
+        with pytest.raises(ConflictError, match=r"1 worker\(s\) live, first null on elsewhere"):
+            drip.migrate()
+        assert migrations.read_status(conn).pending == (next_version,)
+        instances.touch_worker(conn, worker, is_stopped=True)
+        assert drip.migrate() == [next_version]
+
+
 def test_a_migration_that_fails_leaves_nothing_of_itself(
     dsn: str, conn: psycopg.Connection, next_version: str
 ) -> None:
