@@ -228,9 +228,16 @@ class Dispatcher:
     def _settle(self, wave: Wave) -> Batch:
         finishes: list[Finish] = []
         resends: set[MessageKey] = set()
+        outcome_of, handed_over, sent = wave.outcomes.get, wave.handed_over.get, MessageState.SENT
         for claim in wave.claims:
-            outcome = wave.outcomes.get(claim.envelope_id, NO_ANSWER)
-            sent_at = wave.handed_over.get(claim.envelope_id)
+            envelope_id = claim.envelope_id
+            outcome, sent_at = outcome_of(envelope_id, NO_ANSWER), handed_over(envelope_id)
+            if type(outcome) is Sent and sent_at is not None:  # as most are
+                said = outcome.provider_id and _storable(outcome.provider_id)
+                finishes.append(
+                    Finish(claim[:3], claim.token, wave.day, envelope_id, sent, sent_at, None, said)
+                )
+                continue
             if sent_at is None and not isinstance(outcome, NEVER_LEFT):
                 finishes.append(_finish(claim, MessageState.PLANNED, is_attempt=False))
                 continue
@@ -246,11 +253,10 @@ class Dispatcher:
         """What becomes of a message that has an outcome; and whether it is sent again."""
         most = self.policy.max_attempts
         match outcome:
-            case Sent(provider_id=name):
+            case Sent(name):
                 said = None if name is None else _storable(name)
-                key, sent = key_of(claim), MessageState.SENT
-                where = claim.token, claim.day, claim.envelope_id
-                return Finish(key, *where, sent, sent_at, None, said), False
+                sent = MessageState.SENT
+                return _finish(claim, sent, sent_at=sent_at, provider_id=said), False
             case Retry(reason):
                 if is_given_up(claim.attempts, max_attempts=most):
                     why = f"given up after {claim.attempts} attempts: {reason}"
@@ -263,7 +269,7 @@ class Dispatcher:
                 return _finish(claim, failed, error=reason, is_address_dead=is_dead), False
             case Unknown(reason):
                 held = Expired(
-                    *key_of(claim),
+                    *claim.key,
                     claim.token,
                     claim.attempts,
                     self.sender.name,
@@ -305,11 +311,6 @@ def _check(outcome: object) -> None:
             raise TypeError(f"{name} of {type(outcome).__name__} is {type(value).__name__}")
 
 
-def key_of(claim: Claim) -> MessageKey:
-    """The ledger key of a claimed message."""
-    return claim.lead_id, claim.run, claim.number
-
-
 def _storable(text: str) -> str:
     """What the other side said, as a database takes it: one line of what can be written."""
     return " ".join(text.encode("utf-8", "replace").decode().replace("\0", "").split())
@@ -323,7 +324,7 @@ def _finish(
     **what: Any,
 ) -> Finish:
     return Finish(
-        key_of(claim),
+        claim.key,
         claim.token,
         claim.day,
         claim.envelope_id,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
     from hyperdrip.contents import *  # noqa: F403
@@ -27,7 +27,6 @@ else:
 
 
 MessageKey = tuple[int, int, int]  # lead id, run, number
-Pointer = tuple[MessageKey, int]  # a message, and the envelope that points at it
 
 
 class LeadStatus(StrEnum):
@@ -138,11 +137,11 @@ class Message:
     token: int
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A message that this worker has claimed and may hand over while its lease holds.
 
-    `token` is the fence: a finish with another token changes nothing.
+    `token` is the fence: a finish with another token changes nothing. `lead_fields` is JSON.
+    `trial`: nobody claimed it, it is there to try out a step with.
     """
 
     lead_id: int
@@ -154,17 +153,36 @@ class Claim:
     day: date
     email: str
     name: str
-    fields: Mapping[str, Any]
+    lead_fields: str
     campaign: str
     campaign_version: int
     message_count: int
     max_messages: int
     first_claimed_at: datetime
+    trial: str | None = None
+
+    @property
+    def key(self) -> MessageKey:
+        """The message in the ledger."""
+        return self[:3]
 
     @property
     def message_key(self) -> str:
-        """One word for this message, the same at every attempt: the idempotency key."""
+        """One word for this message, the same at every attempt: the idempotency key.
+
+        Neither the Message-ID nor the unsubscribe link of a trial is ever those of a message in the
+        ledger: its word is its own.
+        """
+        if self.trial is not None:
+            return f"test-{self.trial}"
         return f"lead_{self.lead_id}-{self.run}-{self.number}"
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The lead's own fields, by name; decoded anew each time."""
+        import json
+
+        return cast("Mapping[str, Any]", json.loads(self.lead_fields))
 
     @property
     def recipient(self) -> "Recipient":
@@ -172,21 +190,6 @@ class Claim:
         from hyperdrip.contents import Recipient
 
         return Recipient(self.name, self.email, self.fields)
-
-
-@dataclass(frozen=True)
-class TrialClaim(Claim):
-    """A message that nobody claimed: one to try out a step with, under a key of its own.
-
-    Neither its Message-ID nor its unsubscribe link is ever those of a message in the ledger.
-    """
-
-    trial: str = ""
-
-    @property
-    def message_key(self) -> str:
-        """The word that names this trial alone."""
-        return f"test-{self.trial}"
 
 
 @dataclass(frozen=True)

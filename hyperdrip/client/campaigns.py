@@ -1,5 +1,6 @@
 """Methods of the library door: campaigns, their versions, and what they say."""
 
+import json
 import re
 import secrets
 from collections.abc import Mapping
@@ -17,11 +18,11 @@ from hyperdrip.models import (
     Campaign,
     CampaignSummary,
     CampaignVersion,
+    Claim,
     Lead,
     Recipient,
     Rendered,
     StepStats,
-    TrialClaim,
 )
 from hyperdrip.scheduler import read_moment
 from hyperdrip.senders import Outcome, Sender, Unknown, close_sender, open_sender
@@ -168,7 +169,7 @@ class CampaignMethods(Base):
             fingerprint = read_fence(conn).stored
         campaign = found.campaign
         made_up = _make_recipient(campaign)
-        claim = TrialClaim(
+        claim = Claim(
             lead_id=lead_of.id if lead_of else 0,
             run=lead_of.run if lead_of else 1,
             number=number,
@@ -178,7 +179,7 @@ class CampaignMethods(Base):
             day=moment.today,
             email=to,
             name=lead_of.name if lead_of else made_up.name,
-            fields=lead_of.fields if lead_of else made_up.fields,
+            lead_fields=json.dumps(dict(lead_of.fields if lead_of else made_up.fields)),
             campaign=name,
             campaign_version=found.version,
             message_count=number - 1,

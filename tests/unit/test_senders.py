@@ -22,7 +22,7 @@ def claim(lead_id: int) -> Claim:
         day=date(2024, 1, 15),
         email=f"lead{lead_id}@example.com",
         name=f"Lead {lead_id}",
-        fields={},
+        lead_fields="{}",
         campaign="default",
         campaign_version=1,
         message_count=1,
