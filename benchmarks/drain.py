@@ -20,7 +20,7 @@ from benchmarks.peers import PEERS, Peer, PeerBroken
 class Sizes:
     """How many messages each benchmark has, and for how long a transaction is held open."""
 
-    rates: int = 20_000
+    rates: int = 40_000
     loop: int = 1_000
     long: int = 60_000
     held: int = 60_000
@@ -31,7 +31,7 @@ class Sizes:
 
 
 FULL = Sizes(
-    rates=50_000,
+    rates=100_000,
     loop=5_000,
     long=500_000,
     held=1_500_000,

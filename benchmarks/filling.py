@@ -155,28 +155,24 @@ def fill(
             shares(first_id=first, leads=leads, messages=messages, per_day=per_day, today=today)
         )
         names = create_queues(conn, {share.day for share in planned})
-        first_days = [
-            (share.first, share.last, share.day) for share in planned if share.number == 1
-        ]
+        firsts = [(share.first, share.last) for share in planned if share.number == 1]
         with conn.transaction():
-            for first_of_share, last, day in first_days:
+            for first_of_share, last in firsts:
                 conn.execute(
                     """
                     insert into hyperdrip.lead (
-                        id, name, email, fields, campaign, campaign_version, max_messages,
-                        next_scheduled_for
+                        id, name, email, fields, campaign, campaign_version, max_messages
                     )
                     overriding system value
                     select
                         id, 'Lead number ' || id, 'lead' || id || '@example.com',
                         jsonb_build_object('company', 'Company ' || id %% 1000),
-                        %(campaign)s, 1, %(messages)s, %(day)s
+                        %(campaign)s, 1, %(messages)s
                     from generate_series(%(first)s::bigint, %(last)s::bigint) as new_lead (id)
                     """,
                     {
                         "first": first_of_share,
                         "last": last,
-                        "day": day,
                         "messages": messages,
                         "campaign": campaign,
                     },

@@ -118,19 +118,17 @@ def import_floor(url: str, path: Path, leads: int) -> None:
                 """
                 insert into hyperdrip.lead (
                     id, name, email, phone, notes, fields, import_id,
-                    campaign, campaign_version, max_messages, next_scheduled_for
+                    campaign, campaign_version, max_messages
                 )
                 overriding system value
                 select
                     %(first)s + position - 1, name, email, phone, notes,
                     jsonb_build_object('company', company, 'city', city), %(import_id)s,
-                    'default', 1, %(messages)s,
-                    %(today)s::date + ((position - 1) / %(per_day)s * %(messages)s)::integer
+                    'default', 1, %(messages)s
                 from raw
                 """,
                 {
                     "first": first, "import_id": row[0], "messages": MESSAGES,
-                    "today": today, "per_day": per_day,
                 },
             )  # fmt: skip
             filling.write_messages(conn, planned, names)
@@ -142,7 +140,7 @@ def final_rows(url: str) -> dict[str, object]:
         found: dict[str, object] = {}
         for name, columns in (
             ("lead", "id, name, email, phone, notes, fields, campaign, max_messages,"
-                " message_count, next_scheduled_for, status"),
+                " message_count, status"),
             ("message", "lead_id, run, number, campaign, campaign_version, day, envelope_id,"
                 " state"),
             ("quota_day", "day, capacity, reserved, sent"),

@@ -133,7 +133,7 @@ def _settings() -> Settings:
 def _claim(campaign: Campaign, name: str) -> Claim:
     return Claim(
         lead_id=7, run=1, number=1, envelope_id=1, token=1, attempts=1, day=date(2024, 1, 15),
-        email="ada@example.com", name=name, fields={"company": "Northwind Robotics"},
+        email="ada@example.com", name=name, lead_fields='{"company": "Northwind Robotics"}',
         campaign=campaign.name, campaign_version=1, message_count=0, max_messages=5,
         first_claimed_at=datetime(2024, 1, 15, 9, tzinfo=UTC),
     )  # fmt: skip

@@ -21,6 +21,7 @@ import psycopg
 from benchmarks.backlog import Stage, backlog, queue_of_today
 from benchmarks.draining import WAVE, Job, Watch, run_ours
 from benchmarks.harness import Server
+from hyperdrip.client import running
 from hyperdrip.db import sql_folder
 
 TOP = 25
@@ -30,7 +31,11 @@ def main() -> None:
     """Print both profiles."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile_worker")
     parser.add_argument("--messages", type=int, default=20_000)
-    messages = parser.parse_args().messages
+    parser.add_argument("--one-lane", action="store_true", help="no lane waits for another")
+    options = parser.parse_args()
+    messages = options.messages
+    if options.one_lane:
+        running.TWO_LANES = frozenset()
     with (
         Server() as server,
         backlog(server, messages) as template,

@@ -8,8 +8,8 @@ Lock order: leads by id, messages, envelopes, quota.
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
 
 import psycopg
@@ -17,7 +17,7 @@ import psycopg
 from hyperdrip import leads, ledger, queue, quota
 from hyperdrip.clock import Clock
 from hyperdrip.ledger import Expired, Finish
-from hyperdrip.models import Claim, LeadStatus, MessageKey, MessageState, Pointer
+from hyperdrip.models import Claim, LeadStatus, MessageKey, MessageState
 from hyperdrip.replanner import give_back
 from hyperdrip.retry import is_sent_again
 
@@ -60,22 +60,24 @@ class Request:
     sender: str
     worker: int
     vt_seconds: int
-    on_read: Callable[[Sequence[Pointer]], None] = lambda _pointers: None
+    on_read: Callable[[Sequence[int]], None] = lambda _envelope_ids: None
 
 
 @dataclass(frozen=True)
 class Claimed:
-    """What came of a request. The messages of `held` were locked by somebody else.
+    """What came of a request.
 
-    `has_read`: there was anything to read.
+    Envelopes of messages that are being sent (`expired`) or were locked by somebody else (`held`);
+    and envelope -> lead of those that nothing can be claimed of now. `has_read`: there was anything
+    to read.
     """
 
     has_read: bool = False
     claims: tuple[Claim, ...] = ()
-    expired: tuple[Pointer, ...] = ()
-    held: tuple[Pointer, ...] = ()
+    expired: tuple[int, ...] = ()
+    held: tuple[int, ...] = ()
     orphans: int = 0
-    blocked: tuple[MessageKey, ...] = ()
+    blocked: Mapping[int, int] = field(default_factory=dict)
     is_gate_closed: bool = False
 
 
@@ -117,26 +119,23 @@ def _finish_and_claim(
 ) -> tuple[Settled, Claimed]:
     with conn.transaction():
         changes: dict[date, quota.Change] = defaultdict(quota.Change)
-        settled = _finish(conn, environment, batch, changes) if batch.finishes else Settled()
+        settled = Settled()
+        if batch.finishes:
+            settled = _finish(conn, environment, batch, changes)
         if request is None:
             quota.apply(conn, changes)
             return settled, Claimed()
         name = queue.name_of(environment, request.day)
-        pointers, strangers = queue.read(
+        envelope_ids = queue.read(
             conn, name, vt_seconds=request.vt_seconds, quantity=request.quantity
         )
-        request.on_read(pointers)
-        queue.archive(conn, name, strangers)
+        request.on_read(envelope_ids)
         quota.apply(conn, {d: c for d, c in changes.items() if d <= request.day})
         if is_quota_first:
             quota.lock_days(conn, [request.day])
-        claimed = _claim(conn, clock, name, request, pointers) if pointers else Claimed()
+        claimed = _claim(conn, clock, name, request, envelope_ids) if envelope_ids else Claimed()
         quota.apply(conn, {d: c for d, c in changes.items() if d > request.day})
-        return settled, replace(
-            claimed,
-            has_read=bool(pointers or strangers),
-            orphans=claimed.orphans + len(strangers),
-        )
+        return settled, claimed
 
 
 def extend(
@@ -157,11 +156,11 @@ def extend(
 def show_held(
     conn: psycopg.Connection,
     environment: str,
-    held: Sequence[Pointer],
+    held: Sequence[int],
     *,
     day: date,
     lease_ends: float,
-) -> tuple[Pointer, ...]:
+) -> tuple[int, ...]:
     """Show envelopes again that were read while somebody else had locked their messages.
 
     Returns those that are locked still. The others are visible at once if they can be claimed; what
@@ -169,19 +168,17 @@ def show_held(
     else can have read them; after that they are none of ours, and visible by themselves.
     """
     with conn.transaction():
-        left_out = ledger.lock_wave(conn, held, day=day)
-        others = [envelope_id for _, envelope_id in (*left_out.expired, *left_out.held)]
-        unclaimable = {*left_out.orphans, *others}
-        shown = [envelope_id for _, envelope_id in held if envelope_id not in unclaimable]
-        if shown and time.monotonic() < lease_ends:
-            queue.set_visible(conn, queue.name_of(environment, day), shown, in_seconds=0)
-    return left_out.held
+        found = ledger.lock_wave(conn, held, day=day)
+        if found.planned and time.monotonic() < lease_ends:
+            name = queue.name_of(environment, day)
+            queue.set_visible(conn, name, list(found.planned), in_seconds=0)
+    return found.held
 
 
 def settle_expired(
     conn: psycopg.Connection,
     environment: str,
-    expired: Sequence[Pointer],
+    expired: Sequence[int],
     *,
     day: date,
     on_unknown: str,
@@ -190,6 +187,7 @@ def settle_expired(
 ) -> Settled:
     """Settle messages whose lease ran out while they were being sent: unknown, or sent again.
 
+    `expired`: their envelopes.
     `lease_ends` (monotonic): the caller has read their envelopes, so the lease of whoever sends
     them was over, and until then nobody else can have claimed them; later nothing is done. None: it
     has not read them, and those that are hidden are left alone.
@@ -197,7 +195,7 @@ def settle_expired(
     if not expired:
         return Settled()
     with conn.transaction():
-        leads.lock_finishing(conn, {key[0] for key, _ in expired})
+        leads.lock_finishing(conn, ledger.list_leads_of(conn, expired, day=day))
         items = ledger.lock_expired(conn, expired, day=day)
         if lease_ends is not None and time.monotonic() >= lease_ends:
             return Settled()
@@ -246,16 +244,22 @@ def _finish(
     batch: Batch,
     changes: dict[date, quota.Change],
 ) -> Settled:
-    statuses = leads.lock_finishing(conn, {finish.key[0] for finish in batch.finishes})
     sent = [finish for finish in batch.finishes if finish.state is MessageState.SENT]
-    missed, rows = ledger.finish_sent(conn, sent)
-    others = [f for f in batch.finishes if f.state is not MessageState.SENT or f.key in missed]
+    statuses = {}
+    if len(sent) < len(batch.finishes) or len({finish.day for finish in sent}) > 1:
+        # Otherwise finishing those that were sent locks all leads.
+        statuses = leads.lock_finishing(conn, [finish.key[0] for finish in batch.finishes])
+    missed, completed = _finish_sent(conn, sent)
+    if len(sent) == len(batch.finishes) and not missed:  # as most waves are
+        _archive(conn, environment, sent)
+        return Settled(batch.finishes, tuple(completed))
+    others = [f for f in batch.finishes if f.state is not MessageState.SENT or f in missed]
     deviating = ledger.finish_messages(conn, others)
     finished = [f for f in batch.finishes if deviating.get(f.key, MessageState.SENDING)]
     returned = [f for f in finished if f.state is MessageState.PLANNED]
     settled = [f for f in finished if f.state is not MessageState.PLANNED]
-    left = [f for f in settled if f.state is not MessageState.SENT or f.key in missed]
-    completed = [*(Completed(*row) for row in rows), *_advance(conn, left, deviating)]
+    left = [f for f in settled if f.state is not MessageState.SENT or f in missed]
+    completed += _advance(conn, left, deviating)
     failed = [f for f in settled if f.state is MessageState.FAILED]
     for finish in failed:
         changes[finish.day].sent -= 1
@@ -273,14 +277,36 @@ def _finish(
     shown = _give_back(returned, batch.resends, statuses, taken_back, changes)
     for state, lead_ids in taken_back.items():
         give_back(conn, environment, lead_ids, state, changes)
-    to_archive: dict[date, list[int]] = defaultdict(list)
-    for finish in settled:
-        to_archive[finish.day].append(finish.envelope_id)
-    for day, ids in sorted(to_archive.items()):
-        queue.archive(conn, queue.name_of(environment, day), ids)
+    _archive(conn, environment, settled)
     for (day, seconds), ids in sorted(shown.items()):
         queue.set_visible(conn, queue.name_of(environment, day), ids, in_seconds=seconds)
     return Settled(tuple(finished), tuple(completed))
+
+
+def _finish_sent(
+    conn: psycopg.Connection, sent: Sequence[Finish]
+) -> tuple[set[Finish], list[Completed]]:
+    """Settle what was sent and is still ours; the others, and the leads that completed."""
+    missed, completed = set[Finish](), list[Completed]()
+    for day, items in _by_day(sent):
+        others, rows = ledger.finish_sent(conn, items, day=day)
+        missed.update(item for item in items if item.envelope_id in others)
+        completed += [Completed(*row) for row in rows]
+    return missed, completed
+
+
+def _archive(conn: psycopg.Connection, environment: str, settled: Sequence[Finish]) -> None:
+    for day, items in _by_day(settled):
+        name = queue.name_of(environment, day)
+        queue.archive(conn, name, [item.envelope_id for item in items])
+
+
+def _by_day(finishes: Sequence[Finish]) -> list[tuple[date, Sequence[Finish]]]:
+    """Those of each day, by day; most often they are all of one."""
+    days = {finish.day for finish in finishes}
+    if len(days) == 1:
+        return [(days.pop(), finishes)]
+    return [(day, [finish for finish in finishes if finish.day == day]) for day in sorted(days)]
 
 
 def _pause(conn: psycopg.Connection, unwritten: Sequence[Finish]) -> dict[int, LeadStatus]:
@@ -347,7 +373,7 @@ def _claim(
     clock: Clock,
     name: str,
     request: Request,
-    pointers: Sequence[Pointer],
+    envelope_ids: Sequence[int],
 ) -> Claimed:
     """Claim what today's quota has room for. The envelopes, read just now, are locked.
 
@@ -355,10 +381,10 @@ def _claim(
     """
     now = clock.read(conn)
 
-    def claim(pointers: Sequence[Pointer]) -> list[Claim]:
+    def claim(envelope_ids: Sequence[int]) -> list[Claim]:
         claims = ledger.claim_wave(
             conn,
-            pointers,
+            envelope_ids,
             day=request.day,
             sender=request.sender,
             worker=request.worker,
@@ -368,28 +394,28 @@ def _claim(
             _count(conn, claims, day=request.day, now=now)
         return claims
 
-    claims = claim(pointers)
-    if len(claims) == len(pointers):
-        return Claimed(claims=tuple(claims))
-    left = _without(pointers, [claim.envelope_id for claim in claims])
-    left_out = ledger.lock_wave(conn, left, day=request.day)
-    queue.archive(conn, name, left_out.orphans)
-    others = [envelope_id for _, envelope_id in (*left_out.expired, *left_out.held)]
-    candidates = _without(left, [*left_out.orphans, *others])
+    claims = claim(envelope_ids)
+    if len(claims) == len(envelope_ids):
+        return Claimed(has_read=True, claims=tuple(claims))
+    left = set(envelope_ids).difference(claim.envelope_id for claim in claims)
+    found = ledger.lock_wave(conn, sorted(left), day=request.day)
+    queue.archive(conn, name, found.orphans)
     # Locked now: what somebody else had locked a moment ago is claimed, and the others are blocked.
-    more = claim(candidates) if candidates else []
-    left = _without(candidates, [claim.envelope_id for claim in more])
+    more = claim(list(found.planned)) if found.planned else []
+    claimed_now = {claim.envelope_id for claim in more}
+    blocked = {e: lead_id for e, lead_id in found.planned.items() if e not in claimed_now}
     gate = quota.read_gate(conn, request.day)
     is_gate_closed = gate.room <= 0 or gate.is_paused
     # Blocked messages are hidden for a while: whatever holds them up is settled by then.
     seconds = 0 if is_gate_closed else request.vt_seconds
-    queue.set_visible(conn, name, [envelope for _, envelope in left], in_seconds=seconds)
+    queue.set_visible(conn, name, list(blocked), in_seconds=seconds)
     return Claimed(
+        has_read=True,
         claims=(*claims, *more),
-        expired=left_out.expired,
-        held=left_out.held,
-        orphans=len(left_out.orphans),
-        blocked=() if is_gate_closed else tuple(key for key, _ in left),
+        expired=found.expired,
+        held=found.held,
+        orphans=len(found.orphans),
+        blocked={} if is_gate_closed else blocked,
         is_gate_closed=is_gate_closed,
     )
 
@@ -400,14 +426,11 @@ def _count(conn: psycopg.Connection, claims: Sequence[Claim], *, day: date, now:
     Whatever was committed while somebody else had it locked counts, too: what was claimed before
     goes by an older snapshot. Raises: _OutdatedError.
     """
-    if not quota.try_lock_day(conn, day):
+    is_locked, is_counted = quota.count_claimed(conn, day, len(claims), now=now)
+    if not is_locked:
         quota.lock_days(conn, [day])
         if leads.has_suppressed(conn, [claim.lead_id for claim in claims]):
             raise _OutdatedError
-    if not quota.count_claimed(conn, day, len(claims), now=now):
+        _, is_counted = quota.count_claimed(conn, day, len(claims), now=now)
+    if not is_counted:
         raise _OutdatedError
-
-
-def _without(pointers: Sequence[Pointer], envelope_ids: Collection[int]) -> list[Pointer]:
-    gone = set(envelope_ids)
-    return [(key, envelope_id) for key, envelope_id in pointers if envelope_id not in gone]

@@ -73,7 +73,6 @@ def _write(
     begun = leads.begin_runs(
         conn,
         lead_ids,
-        first_days=[days[0] for days in schedules],
         campaign=enrolment.campaign,
         campaign_version=version,
         max_messages=enrolment.max_messages,

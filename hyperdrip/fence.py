@@ -65,6 +65,8 @@ def connect_to_send(dsn: str) -> psycopg.Connection:
     what `connect` raises.
     """
     conn = connect(dsn)
+    if conn.prepare_threshold is not None:  # it is not behind a pooler
+        conn.prepare_threshold = 0  # whoever sends asks the same again and again
     try:
         row = conn.execute(query("is_read_only")).fetchone()
         if row is not None and row[0]:  # or a worker would connect again and again, without a pause

@@ -191,7 +191,7 @@ class _Job:
         self.faults.sync()
         result = self._result(fates, by_day)
         if not self.options.is_dry_run:
-            result = self._write(moment, enrolment, blocks, by_day, version=version, result=result)
+            result = self._write(moment, enrolment, by_day, version=version, result=result)
         self.faults.publish()
         return result
 
@@ -199,7 +199,6 @@ class _Job:
         self,
         moment: Moment,
         enrolment: Enrolment,
-        blocks: Sequence[Block],
         by_day: Mapping[date, Sequence[tuple[int, int, int]]],
         *,
         version: int,
@@ -212,7 +211,6 @@ class _Job:
         staging.write_leads(
             conn,
             self.batch,
-            blocks,
             import_id=import_id,
             campaign=enrolment.campaign,
             campaign_version=version,

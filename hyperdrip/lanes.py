@@ -3,6 +3,9 @@
 Each lane is a `Worker` with a connection and a number of its own, in a thread of its own. They
 share the sender and the wish to stop; all that holds for several workers holds for them.
 
+Several workers keep a server busy by themselves: a second lane would only be one more that the
+others wait for. So it is for a worker that is alone, and ends when there is another one.
+
 A lane that has lost the reply to a claim looks its messages up by its number: under one number it
 would send what another lane has claimed meanwhile.
 """

@@ -117,7 +117,6 @@ def insert_leads(
     conn: psycopg.Connection,
     new_leads: Sequence[NewLead],
     *,
-    first_days: Sequence[date],
     campaign: str,
     campaign_version: int,
     max_messages: int,
@@ -134,7 +133,6 @@ def insert_leads(
             "phones": [lead.phone for lead in new_leads],
             "notes": [lead.notes for lead in new_leads],
             "fields": [Jsonb(dict(lead.fields)) for lead in new_leads],
-            "first_days": list(first_days),
             "campaign": campaign,
             "campaign_version": campaign_version,
             "max_messages": max_messages,
@@ -169,7 +167,6 @@ def begin_runs(
     conn: psycopg.Connection,
     lead_ids: Sequence[int],
     *,
-    first_days: Sequence[date],
     campaign: str,
     campaign_version: int,
     max_messages: int,
@@ -180,7 +177,6 @@ def begin_runs(
         query("begin_runs"),
         {
             "lead_ids": list(lead_ids),
-            "first_days": list(first_days),
             "campaign": campaign,
             "campaign_version": campaign_version,
             "max_messages": max_messages,
@@ -255,11 +251,6 @@ def set_status(
         },
     ).fetchall()
     return [lead_id for (lead_id,) in rows]
-
-
-def refresh_next_days(conn: psycopg.Connection, lead_ids: Collection[int]) -> None:
-    """Set next_scheduled_for from the ledger."""
-    conn.execute(query("refresh_next_days"), {"lead_ids": sorted(set(lead_ids))})
 
 
 def complete(conn: psycopg.Connection, lead_ids: Collection[int]) -> None:

@@ -1,18 +1,22 @@
 """The ledger of messages: a function per query. It is the truth; queues only point at it."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
-from datetime import date, datetime
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import pairwise
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg.rows import class_row, kwargs_row
+from psycopg.rows import args_row, class_row, kwargs_row
 
 from hyperdrip.db import array, instant_array, nullable_array, query
-from hyperdrip.models import Claim, Message, MessageKey, MessageState, Pointer
+from hyperdrip.models import Claim, Message, MessageKey, MessageState
 from hyperdrip.planning import Remaining
 from hyperdrip.queue import Address
+
+MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,18 @@ class Finish(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Unclaimable:
-    """Envelopes that were read and cannot be claimed.
+class Leftovers:
+    """Envelopes that were read and not claimed.
 
-    `orphans` point at no open message; the messages of `expired` are being sent; those of `held`
-    are locked by somebody else at this moment.
+    `planned`: envelope -> lead of those that can be claimed, whose messages are locked now;
+    `orphans` have no open message; the messages of `expired` are being sent; those of `held` are
+    locked by somebody else at this moment.
     """
 
-    orphans: tuple[int, ...] = ()
-    expired: tuple[Pointer, ...] = ()
-    held: tuple[Pointer, ...] = ()
+    planned: Mapping[int, int]
+    orphans: tuple[int, ...]
+    expired: tuple[int, ...]
+    held: tuple[int, ...]
 
 
 def insert_messages(
@@ -186,24 +192,16 @@ def list_leads_with_planned_days(conn: psycopg.Connection, from_day: date) -> li
     return [lead_id for (lead_id,) in rows]
 
 
-def lock_wave(conn: psycopg.Connection, pointers: Sequence[Pointer], *, day: date) -> Unclaimable:
-    """Lock the messages that envelopes of `day` point at, without waiting for anybody.
-
-    Returns what cannot be claimed; all others can be.
-    """
-    rows = conn.execute(
-        query("lock_wave"),
-        {
-            **_keys([key for key, _ in pointers]),
-            "envelope_ids": array(envelope_id for _, envelope_id in pointers),
-            "day": day,
-        },
-    ).fetchall()
-    found: dict[str, list[Pointer]] = {"orphan": [], "sending": [], "held": []}
-    for lead_id, run, number, envelope_id, why in rows:
-        found[why].append(((lead_id, run, number), envelope_id))
-    return Unclaimable(
-        orphans=tuple(envelope_id for _, envelope_id in found["orphan"]),
+def lock_wave(conn: psycopg.Connection, envelope_ids: Sequence[int], *, day: date) -> Leftovers:
+    """Lock the messages of envelopes of `day`, without waiting for anybody."""
+    rows = conn.execute(query("lock_wave"), {**_spans(envelope_ids), "day": day}).fetchall()
+    found: dict[str, dict[int, int]] = defaultdict(dict)
+    for envelope_id, lead_id, what in rows:
+        found[what][envelope_id] = lead_id
+    have_message = {envelope_id for envelope_id, _, _ in rows}
+    return Leftovers(
+        planned=found["planned"],
+        orphans=tuple(e for e in envelope_ids if e not in have_message),
         expired=tuple(found["sending"]),
         held=tuple(found["held"]),
     )
@@ -211,88 +209,92 @@ def lock_wave(conn: psycopg.Connection, pointers: Sequence[Pointer], *, day: dat
 
 def claim_wave(
     conn: psycopg.Connection,
-    candidates: Sequence[Pointer],
+    envelope_ids: Sequence[int],
     *,
     day: date,
     sender: str,
     worker: int,
     now: datetime,
 ) -> list[Claim]:
-    """Claim as many of `candidates` (key, envelope) as `day` has room for, by envelope.
+    """Claim the messages of as many envelopes as `day` has room for, by envelope.
 
     Those that somebody else has locked are left out. The day has to count the claims next.
     """
-    rows = conn.execute(
-        query("claim_wave"),
-        {
-            **_keys([key for key, _ in candidates]),
-            "envelope_ids": array([envelope_id for _, envelope_id in candidates]),
-            "day": day,
-            "sender": sender,
-            "worker": worker,
-            "now": now,
-        },
-    ).fetchall()
-    return sorted(map(_claim, rows), key=attrgetter("envelope_id"))
-
-
-def list_claimed(
-    conn: psycopg.Connection, lead_ids: Collection[int], *, worker: int
-) -> list[Claim]:
-    """What a worker holds right now of the messages of these leads."""
-    rows = conn.execute(
-        query("list_claimed"), {"lead_ids": list(lead_ids), "worker": worker}
-    ).fetchall()
-    return [_claim(row) for row in rows]
-
-
-def list_sending(conn: psycopg.Connection, day: date) -> list[Pointer]:
-    """Messages of a day that are being sent, or whose worker died; by lead, run and number."""
-    rows = conn.execute(query("list_sending"), {"day": day}).fetchall()
-    return [((lead_id, run, number), envelope_id) for lead_id, run, number, envelope_id in rows]
-
-
-def lock_expired(
-    conn: psycopg.Connection, candidates: Sequence[Pointer], *, day: date
-) -> list[Expired]:
-    """Lock those of `candidates` that are being sent under this very envelope."""
-    with conn.cursor(row_factory=class_row(Expired)) as cursor:
+    with conn.cursor(row_factory=args_row(Claim)) as cursor:
         return cursor.execute(
-            query("lock_expired"),
-            {
-                **_keys([key for key, _ in candidates]),
-                "envelope_ids": array(envelope_id for _, envelope_id in candidates),
-                "day": day,
-            },
+            query("claim_wave"),
+            {**_spans(envelope_ids), "day": day, "sender": sender, "worker": worker, "now": now},
         ).fetchall()
 
 
-def finish_sent(
-    conn: psycopg.Connection, sent: Sequence[Finish]
-) -> tuple[set[MessageKey], list[tuple[int, str, int, int]]]:
-    """Settle messages that were sent, and move their locked leads on: one message of each at most.
+def list_claimed(
+    conn: psycopg.Connection, envelope_ids: Sequence[int], *, day: date, worker: int
+) -> list[Claim]:
+    """What a worker holds right now of the messages of these envelopes, by envelope."""
+    with conn.cursor(row_factory=args_row(Claim)) as cursor:
+        return cursor.execute(
+            query("list_claimed"), {**_spans(envelope_ids), "day": day, "worker": worker}
+        ).fetchall()
 
-    Returns those that were not being sent under their token, which are left as they are; and the
-    leads that completed: id, address, message count, maximum.
+
+def list_sending(conn: psycopg.Connection, day: date) -> list[int]:
+    """Envelopes of a day whose messages are being sent, or whose worker died; in order."""
+    rows = conn.execute(query("list_sending"), {"day": day}).fetchall()
+    return [envelope_id for (envelope_id,) in rows]
+
+
+def lock_expired(
+    conn: psycopg.Connection, envelope_ids: Sequence[int], *, day: date
+) -> list[Expired]:
+    """Lock the messages of these envelopes that are being sent. Their leads are locked already."""
+    with conn.cursor(row_factory=class_row(Expired)) as cursor:
+        return cursor.execute(
+            query("lock_expired"), {**_spans(envelope_ids), "day": day}
+        ).fetchall()
+
+
+def list_leads_of(conn: psycopg.Connection, envelope_ids: Sequence[int], *, day: date) -> list[int]:
+    """The leads whose messages these envelopes of a day are or were, in any state; by id."""
+    rows = conn.execute(
+        query("list_leads_of_envelopes"), {**_spans(envelope_ids), "day": day}
+    ).fetchall()
+    return [lead_id for (lead_id,) in rows]
+
+
+def finish_sent(
+    conn: psycopg.Connection, sent: Sequence[Finish], *, day: date
+) -> tuple[set[int], list[tuple[int, str, int, int]]]:
+    """Settle messages of `day` that were sent, and move their locked leads on: one of each at most.
+
+    Returns the envelopes of those that were not being sent under their token, which are left as
+    they are; and the leads that completed: id, address, message count, maximum.
     """
-    missed, completed = set[MessageKey](), list[tuple[int, str, int, int]]()
-    if not sent:
-        return missed, completed
+    by_lead = sorted(sent)
+    sent = sorted(sent, key=attrgetter("envelope_id"))
+    since = sent[0].sent_at
+    assert since is not None
+    envelope_ids = [item.envelope_id for item in sent]
+    provider_ids = [item.provider_id for item in sent]
     rows = conn.execute(
         query("finish_sent"),
         {
-            **_keys([item.key for item in sent]),
+            **_spans(envelope_ids),
+            "day": day,
+            "envelope_ids": array(envelope_ids),
             "tokens": array([item.token for item in sent]),
-            "sent_ats": instant_array([item.sent_at for item in sent]),
-            "provider_ids": nullable_array([item.provider_id for item in sent]),
+            "leads": array([item.key[0] for item in sent]),
+            "since": since,
+            "sent_after": array(_microseconds(since, sent)),
+            "provider_ids": nullable_array(
+                provider_ids if provider_ids.count(None) < len(provider_ids) else ()
+            ),
+            "lead_ids": array([item.key[0] for item in by_lead]),
+            "runs": array([item.key[1] for item in by_lead]),
+            "leads_sent_after": array(_microseconds(since, by_lead)),
         },
     ).fetchall()
-    for lead_id, run, number, email, message_count, max_messages in rows:
-        if email is None:
-            missed.add((lead_id, run, number))
-        else:
-            completed.append((lead_id, email, message_count, max_messages))
-    return missed, completed
+    missed = {envelope_id for envelope_id, email, _, _ in rows if email is None}
+    return missed, [row for row in rows if row[1] is not None]
 
 
 def finish_messages(
@@ -402,19 +404,30 @@ def lock_lease(conn: psycopg.Connection, claims: Sequence[Claim]) -> list[int]:
     return [envelope_id for (envelope_id,) in rows]
 
 
+def _microseconds(since: datetime, sent: Sequence[Finish]) -> list[int]:
+    """How long after `since` each was sent. Quick where many share one instant."""
+    last, after, found = since, 0, []
+    for item in sent:
+        if item.sent_at is not last:
+            assert item.sent_at is not None
+            last, after = item.sent_at, (item.sent_at - since) // MICROSECOND
+        found.append(after)
+    return found
+
+
+def _spans(envelope_ids: Sequence[int]) -> dict[str, str]:
+    """Ids in ascending order as spans without a gap: the envelopes of a wave lie side by side."""
+    firsts, lasts = list(envelope_ids[:1]), list(envelope_ids[-1:])
+    if envelope_ids and lasts[0] - firsts[0] != len(envelope_ids) - 1:
+        gaps = [(a, b) for a, b in pairwise(envelope_ids) if b - a > 1]
+        firsts += [after for _, after in gaps]
+        lasts = [before for before, _ in gaps] + lasts
+    return {"firsts": array(firsts), "lasts": array(lasts)}
+
+
 def _keys(keys: Sequence[MessageKey]) -> dict[str, Any]:
     lead_ids, runs, numbers = zip(*keys, strict=True) if keys else ((), (), ())
     return {"lead_ids": array(lead_ids), "runs": array(runs), "numbers": array(numbers)}
-
-
-_CLAIM = tuple(field.name for field in fields(Claim))
-
-
-def _claim(row: Sequence[Any]) -> Claim:
-    """As `Claim(*row)`, without the slow `__init__` of a frozen dataclass."""
-    claim = object.__new__(Claim)
-    claim.__dict__.update(zip(_CLAIM, row, strict=True))
-    return claim
 
 
 def _message(**columns: Any) -> Message:

@@ -16,7 +16,7 @@ from psycopg import errors as pg
 from psycopg import sql
 
 from hyperdrip.db import array
-from hyperdrip.models import Envelope, Pointer
+from hyperdrip.models import Envelope
 
 BATCH = 10_000
 
@@ -252,69 +252,26 @@ def send_imported(
     )
 
 
-# One row with all values of each column: hundreds of small rows keep the driver busy for long.
 _READ = b"""
-select
-    coalesce(array_agg(envelope.msg_id), '{}') as envelope_ids,
-    coalesce(array_agg(envelope.message ->> 'leadId'), '{}') as leads,
-    coalesce(array_agg(envelope.headers ->> 'run'), '{}') as runs,
-    coalesce(array_agg(envelope.message ->> 'messageNumber'), '{}') as numbers
-from (
-    select read.msg_id, read.message, read.headers
-    from pgmq.read(
-        queue_name => %(queue)s::text, vt => %(vt)s::integer, qty => %(quantity)s::integer
-    ) as read
-    where to_regclass(format('pgmq.%%I', 'q_' || %(queue)s::text)) is not null
-    order by read.msg_id
-) as envelope
+select coalesce(array_agg(read.msg_id order by read.msg_id), '{}') as envelope_ids
+from pgmq.read(
+    queue_name => %(queue)s::text, vt => %(vt)s::integer, qty => %(quantity)s::integer
+) as read
+where to_regclass(format('pgmq.%%I', 'q_' || %(queue)s::text)) is not null
 """
 
-_LEADS = re.compile(r"(?:lead_[0-9]{1,18},)*lead_[0-9]{1,18}")
-_WHOLES = re.compile(r"(?:[0-9]{1,9},)*[0-9]{1,9}")
 
-
-def read(
-    conn: psycopg.Connection, name: str, *, vt_seconds: int, quantity: int
-) -> tuple[list[Pointer], list[int]]:
+def read(conn: psycopg.Connection, name: str, *, vt_seconds: int, quantity: int) -> list[int]:
     """Read up to `quantity` visible envelopes and hide them for `vt_seconds` (`pgmq.read`).
 
-    Returns those that point at a message, and the ids of those that are not ours; both by envelope
-    id. In a transaction that is rolled back nothing was read.
+    Returns their ids, in order: whose they are is in the ledger. In a transaction that is rolled
+    back nothing was read.
     """
     row = conn.execute(
         _READ, {"queue": name, "vt": vt_seconds, "quantity": quantity}, binary=True
     ).fetchone()
     assert row is not None
-    pointers = _point(*row)
-    if pointers is not None:
-        return pointers, []
-    pointers, strangers = [], []
-    for envelope_id, *columns in zip(*row, strict=True):
-        found = _point([envelope_id], *([value] for value in columns))
-        if found is None:
-            strangers.append(envelope_id)
-        else:
-            pointers += found
-    return pointers, strangers
-
-
-def _point(
-    envelope_ids: Sequence[int],
-    leads: Sequence[str | None],
-    runs: Sequence[str | None],
-    numbers: Sequence[str | None],
-) -> list[Pointer] | None:
-    """What envelopes point at, or None when there is one among them that we have not written."""
-    if not envelope_ids:
-        return []
-    # All at once: one pattern for a column is many times faster than one for each value.
-    texts = [",".join(map(str, column)) for column in (leads, runs, numbers)]
-    are_ours = map(re.Pattern.fullmatch, (_LEADS, _WHOLES, _WHOLES), texts)
-    if not all(are_ours) or {text.count(",") + 1 for text in texts} != {len(envelope_ids)}:
-        return None
-    texts[0] = texts[0].replace("lead_", "")
-    keys = zip(*(map(int, text.split(",")) for text in texts), strict=True)
-    return list(zip(keys, envelope_ids, strict=True))
+    return list(row[0])
 
 
 def peek(conn: psycopg.Connection, name: str, *, limit: int) -> list[Envelope] | None:
@@ -338,7 +295,8 @@ def archive(conn: psycopg.Connection, name: str, envelope_ids: Sequence[int]) ->
     """
     if envelope_ids:
         conn.execute(
-            "select pgmq.archive(queue_name => %(queue)s::text, msg_ids => %(ids)s::bigint[])"
+            "select count(*)"
+            " from pgmq.archive(queue_name => %(queue)s::text, msg_ids => %(ids)s::bigint[])"
             " where to_regclass(format('pgmq.%%I', 'q_' || %(queue)s::text)) is not null",
             {"queue": name, "ids": array(sorted(envelope_ids))},
         )

@@ -108,15 +108,18 @@ def lock_days(conn: psycopg.Connection, days: Collection[date]) -> None:
     conn.execute(query("lock_quota_days"), {"days": sorted(days)})
 
 
-def try_lock_day(conn: psycopg.Connection, day: date) -> bool:
-    """Lock the counters of a day unless somebody else has; returns whether they are locked now."""
-    return conn.execute(query("try_lock_quota_day"), {"day": day}).fetchone() is not None
+def count_claimed(
+    conn: psycopg.Connection, day: date, claimed: int, *, now: datetime
+) -> tuple[bool, bool]:
+    """Count claimed messages of a day, which is locked then. Waits for nobody.
 
-
-def count_claimed(conn: psycopg.Connection, day: date, claimed: int, *, now: datetime) -> bool:
-    """Count claimed messages of a locked day; False if it has no room for them or was closed."""
+    Returns whether it could be locked, and whether they were counted: not without the lock, and not
+    if the day has no room for them or was closed.
+    """
     values = {"day": day, "claimed": claimed, "now": now}
-    return conn.execute(query("count_claimed"), values).fetchone() is not None
+    row = conn.execute(query("count_claimed"), values).fetchone()
+    assert row is not None
+    return row
 
 
 def set_capacity(conn: psycopg.Connection, day: date, capacity: int | None) -> None:

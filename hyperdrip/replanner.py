@@ -120,7 +120,6 @@ def give_back(
         if day is not None and envelope_id is not None:
             envelopes[day].append(envelope_id)
             totals.setdefault(day, quota.Change()).reserved -= 1
-    leads.refresh_next_days(conn, lead_ids)
     archive_by_day(conn, environment, envelopes)
     if changes is None:
         quota.apply(conn, totals)
@@ -191,6 +190,5 @@ def move_messages(
         ]
     if ledger.move_messages(conn, moves) != len(moves):
         raise RuntimeError("messages changed while they were locked; nothing was moved")
-    leads.refresh_next_days(conn, {message.lead_id for message in moving})
     if changes is None:
         quota.apply(conn, totals)

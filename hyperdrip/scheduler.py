@@ -390,7 +390,6 @@ def _write(
     ids = leads.insert_leads(
         conn,
         new_leads,
-        first_days=[days[0] for days in schedules],
         campaign=enrolment.campaign,
         campaign_version=version,
         max_messages=enrolment.max_messages,

@@ -27,7 +27,7 @@ from hyperdrip.delivery import Batch, Claimed, Request, Settled
 from hyperdrip.dispatch import Dispatcher, Wave
 from hyperdrip.domain_limits import DomainLimits
 from hyperdrip.errors import DatabaseUnavailable, SettingsError
-from hyperdrip.models import Instance, MessageKey, MessageState, Pointer, WorkerSummary
+from hyperdrip.models import Instance, MessageState, WorkerSummary
 from hyperdrip.rollover import Policy, RolledOver, roll_over, settle_lost
 from hyperdrip.senders import Sender
 from hyperdrip.signals import Stop
@@ -76,7 +76,8 @@ class Worker:
         """Connect and register. `connect` is called again when a connection is lost.
 
         `chance` gives random numbers from 0 to 1. `beside`: a worker of the same process that has
-        begun, to go on from where it stands. Raises: DatabaseError and its kin.
+        begun, to go on from where it stands; this one ends once there are others than these.
+        Raises: DatabaseError and its kin.
         """
         self.stop = stop or Stop()
         self._connect = connect
@@ -108,10 +109,12 @@ class Worker:
         self._claimed = Claimed()
         self._asked: tuple[Sequence[int], date, float] | None = None
         self._today: date | None = beside._today if beside else None
+        self._is_beside, self._is_relieved = beside is not None, False
+        self._own_ids: set[int] = {self._id} | (beside._own_ids if beside else set())
         # When the lease of what was read last ends, and what of each read was locked by others.
         self._read_ends = 0.0
-        self._held: list[tuple[float, tuple[Pointer, ...]]] = []
-        self._blocked: set[MessageKey] = set()
+        self._held: list[tuple[float, tuple[int, ...]]] = []
+        self._blocked: set[int] = set()
         self._next_claim_at = 0.0
         self._next_heartbeat_at = 0.0
         self._is_gate_known_open = False
@@ -125,6 +128,15 @@ class Worker:
         except psycopg.Error:
             log.debug("the last heartbeat could not be written")
 
+    def is_alone(self) -> bool:
+        """Has nobody else a worker on this database? Connects again if that was lost."""
+        return self._while_connected(self._sees_no_other)
+
+    def _sees_no_other(self) -> bool:
+        return self._own_ids.issuperset(
+            worker_id for worker_id, *_ in instances.list_live_workers(self._conn)
+        )
+
     def begin(self) -> None:
         """Roll over before anything else, also if the database is lost meanwhile."""
         self._while_connected(self.roll_over)
@@ -133,7 +145,7 @@ class Worker:
         """Work until stopped, or with `is_drain` until nothing is left to do today."""
         fruitless = 0
         failing_since: float | None = None
-        while not self.stop.is_set():
+        while not (self.stop.is_set() or self._is_relieved):
             try:
                 has_worked = self.step()
                 failing_since = None
@@ -235,8 +247,8 @@ class Worker:
         day, vt_seconds = self._open_day(), self._options.vt_seconds
         lease_ends = self._read_ends = time.monotonic() + vt_seconds
 
-        def note_asked(pointers: Sequence[Pointer]) -> None:
-            self._asked = [key[0] for key, _ in pointers], day, lease_ends
+        def note_asked(envelope_ids: Sequence[int]) -> None:
+            self._asked = envelope_ids, day, lease_ends
 
         settled, claimed = delivery.finish_and_claim(
             self._conn,
@@ -286,7 +298,7 @@ class Worker:
             )
             self._note_lost(settled)
         if claimed.blocked:
-            self._stop_suppressed({lead_id for lead_id, _, _ in claimed.blocked})
+            self._stop_suppressed(set(claimed.blocked.values()))
         is_only_blocked = not (
             claimed.claims
             or claimed.expired
@@ -469,6 +481,7 @@ class Worker:
         if time.monotonic() >= self._next_heartbeat_at:
             instances.touch_worker(self._conn, self._id)
             self._next_heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
+            self._is_relieved = self._is_beside and not self._sees_no_other()
 
     # Losing the database
 
@@ -509,8 +522,8 @@ class Worker:
         """A claim may have been committed although its reply was lost: look it up and send it."""
         if self._asked is None:
             return
-        lead_ids, day, lease_ends = self._asked
-        claims = ledger.list_claimed(self._conn, lead_ids, worker=self._id)
+        envelope_ids, day, lease_ends = self._asked
+        claims = ledger.list_claimed(self._conn, envelope_ids, day=day, worker=self._id)
         self._asked = None
         self._send(Wave(claims, day, lease_ends))
 

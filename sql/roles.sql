@@ -31,9 +31,9 @@ grant select (
 -- notes and no consent.
 grant select (
     id, name, email, fields, campaign, campaign_version, run, max_messages, message_count, last_sent_at,
-    next_scheduled_for, status, status_reason, start_on, created_at
+    status, status_reason, start_on, created_at
 ) on hyperdrip.lead to %(worker)s;
-grant update (message_count, last_sent_at, next_scheduled_for, status, status_reason)
+grant update (message_count, last_sent_at, status, status_reason)
 on hyperdrip.lead to %(worker)s;
 grant update (
     day, envelope_id, state, token, attempts, not_before, sender, worker, claimed_at, first_claimed_at, sent_at, error,

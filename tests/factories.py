@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from hyperdrip import db
 from hyperdrip.audit import run_audit
 from hyperdrip.clock import Clock
+from hyperdrip.fence import connect_to_send
 from hyperdrip.models import Claim, NewLead, WorkerSummary
 from hyperdrip.rollover import Policy
 from hyperdrip.scheduler import Enrolled, Enrolment, enroll, in_planner_transaction
@@ -164,7 +164,7 @@ def make_worker(
     With chance 1 a backoff is longer than a lease.
     """
     return Worker(
-        connect or (lambda: db.connect(under(dsn, "worker"))),
+        connect or (lambda: connect_to_send(under(dsn, "worker"))),
         sender or NullSender(),
         options=Options(
             poll_interval_ms=50,

@@ -159,7 +159,7 @@ class RunningMethods(CalendarMethods):
                 if on_start is not None:
                     on_start(lanes[0])
                 is_own = sender is not given and sender.name in TWO_LANES
-                if is_own and not settings.worker_message_delay:
+                if is_own and not settings.worker_message_delay and lanes[0].is_alone():
                     with suppress(DatabaseUnavailable):  # no slot for a second: one does
                         lanes.append(make(sender, beside=lanes[0]))
                 return run_lanes(lanes, stop)

@@ -1,11 +1,10 @@
--- Move leads on after messages of theirs were settled: count, time of the last sending, next day,
+-- Move leads on after messages of theirs were settled: count, time of the last sending,
 -- COMPLETED after the last one if still ACTIVE. The leads are locked already. One row for each lead that
 -- completed: id, address, count, maximum; by id.
 with step as (
     select
         given.lead_id,
         max(given.run) as run,
-        max(given.number) as last_number,
         sum(given.counted)::integer as counted,
         max(given.sent_at) as sent_at
     from unnest(
@@ -20,23 +19,12 @@ moved as (
     set
         message_count = lead.message_count + step.counted,
         last_sent_at = greatest(lead.last_sent_at, step.sent_at),
-        next_scheduled_for = following.day,
         status = case
             when lead.status = 'ACTIVE' and lead.message_count + step.counted >= lead.max_messages
                 then 'COMPLETED'
             else lead.status
         end
     from step
-    left join lateral (
-        select message.day
-        from hyperdrip.message as message
-        where
-            message.lead_id = step.lead_id
-            and message.run = step.run
-            and message.state in ('planned', 'sending')
-        order by message.number
-        limit 1
-    ) as following on true
     where lead.id = step.lead_id and lead.run = step.run
     returning lead.id, lead.email, lead.message_count, lead.max_messages, lead.status, step.counted
 )

@@ -7,8 +7,7 @@ with counted as (
         count(*) filter (where state in ('sent', 'unknown')) as settled,
         count(*) filter (where state = 'planned' and day is not null) as dated,
         count(*) filter (where state = 'planned' and day is null) as dateless,
-        count(*) filter (where state = 'sending') as sending,
-        min(day) filter (where state in ('planned', 'sending')) as next_day
+        count(*) filter (where state = 'sending') as sending
     from hyperdrip.message
     group by lead_id, run
 )
@@ -43,11 +42,6 @@ select
         case
             when lead.status = 'COMPLETED' and lead.message_count < lead.max_messages
                 then 'COMPLETED with ' || lead.message_count || ' of ' || lead.max_messages
-        end,
-        case
-            when lead.next_scheduled_for is distinct from counted.next_day
-                then 'next day ' || coalesce(lead.next_scheduled_for::text, 'none')
-                    || ' and the ledger says ' || coalesce(counted.next_day::text, 'none')
         end
     ) as fault
 from hyperdrip.lead as lead
@@ -60,5 +54,4 @@ where
     or (lead.status <> 'PAUSED' and counted.dateless > 0)
     or (lead.status = 'ACTIVE' and counted.dated + counted.sending = 0)
     or (lead.status = 'COMPLETED' and lead.message_count < lead.max_messages)
-    or lead.next_scheduled_for is distinct from counted.next_day
 order by lead.id;

@@ -1,4 +1,4 @@
--- Begin a new run for the leads of a batch that are enrolled again; blocks as for new leads.
+-- Begin a new run for the leads of a batch that are enrolled again.
 update hyperdrip.lead as lead
 set
     run = staged.run,
@@ -9,11 +9,6 @@ set
     campaign_version = %(campaign_version)s::integer,
     max_messages = %(max_messages)s::integer,
     import_id = %(import_id)s::bigint,
-    next_scheduled_for = block.first_day,
     start_on = %(start_on)s::date
-from unnest(
-    %(firsts)s::integer[], %(lasts)s::integer[], %(first_days)s::date[]
-) as block (first, last, first_day)
-inner join hyperdrip.import_row as staged
-    on staged.batch = %(batch)s and staged.position between block.first and block.last
-where staged.fate = 'enroll' and lead.id = staged.lead_id;
+from hyperdrip.import_row as staged
+where staged.batch = %(batch)s and staged.fate = 'enroll' and lead.id = staged.lead_id;

@@ -1,77 +1,81 @@
--- Settle messages that were sent and whose token still matches, and move their leads on, which are locked already:
--- count, time of the last sending, next day, COMPLETED after the last one if still ACTIVE. A lead has one of these
--- messages at most. One row for each message that was not being sent under that token (lead, run, number; nothing
--- was changed), and one for each lead that completed (lead, run, number, address, count, maximum); by lead.
-with finished as (
+-- Settle messages of one day that were sent and whose token still matches, and move their leads on, all of which are
+-- locked by id: count, time of the last sending, COMPLETED after the last one if still ACTIVE. A lead has one of these
+-- messages at most. Envelopes are given in order, and as spans of ids; leads in order, too; instants in microseconds
+-- after one of them. One row for each message that was not being sent under that token (envelope; nothing was changed),
+-- and one for each lead that completed (lead, address, count, maximum).
+-- What belongs to an envelope or a lead is found by its place among those given, which takes less time than a join. The
+-- inner selects hide day and spans, or this would be planned anew each time.
+with locked as materialized (
+    select lead.id
+    from hyperdrip.lead as lead
+    where lead.id = any(%(lead_ids)s::bigint[])
+    order by lead.id
+    for no key update
+),
+
+finished as (
     update hyperdrip.message as message
     set
         state = 'sent',
-        sent_at = given.sent_at,
+        sent_at = %(since)s::timestamptz + interval '1 microsecond'
+            * (%(sent_after)s::bigint[])[width_bucket(message.envelope_id, %(envelope_ids)s::bigint[])],
         error = null,
-        provider_id = given.provider_id,
+        provider_id = (%(provider_ids)s::text[])[width_bucket(message.envelope_id, %(envelope_ids)s::bigint[])],
         not_before = null
-    from unnest(
-        %(lead_ids)s::bigint[], %(runs)s::integer[], %(numbers)s::integer[], %(tokens)s::integer[],
-        %(sent_ats)s::timestamptz[], %(provider_ids)s::text[]
-    ) as given (lead_id, run, number, token, sent_at, provider_id)
     where
-        message.lead_id = given.lead_id
-        and message.run = given.run
-        and message.number = given.number
-        and message.token = given.token
-        and (message.state = 'sending') is true
-    returning message.lead_id, message.run, message.number, message.sent_at
+        (select count(*) from locked) > 0  -- so that leads are locked before messages
+        and message.ctid = any(array(
+            select message.place
+            from unnest((select %(firsts)s::bigint[]), (select %(lasts)s::bigint[])) as span (first, last)
+            cross join lateral (
+                select message.ctid as place
+                from hyperdrip.message as message
+                where
+                    message.day = (select %(day)s::date)
+                    and message.envelope_id between span.first and span.last
+                    and message.state = 'sending'
+                offset 0
+            ) as message
+        ))
+        and message.state = 'sending'
+        and message.token = (%(tokens)s::integer[])[width_bucket(message.envelope_id, %(envelope_ids)s::bigint[])]
+        and message.lead_id = (%(leads)s::bigint[])[width_bucket(message.envelope_id, %(envelope_ids)s::bigint[])]
+    returning message.lead_id, message.run, message.envelope_id
 ),
 
 moved as (
     update hyperdrip.lead as lead
     set
         message_count = lead.message_count + 1,
-        last_sent_at = greatest(lead.last_sent_at, finished.sent_at),
-        next_scheduled_for = (
-            select message.day
-            from hyperdrip.message as message
-            where
-                message.lead_id = finished.lead_id
-                and message.run = finished.run
-                and message.number <> finished.number
-                and message.state in ('planned', 'sending')
-            order by message.number
-            limit 1
+        last_sent_at = greatest(
+            lead.last_sent_at,
+            %(since)s::timestamptz + interval '1 microsecond'
+            * (%(leads_sent_after)s::bigint[])[width_bucket(lead.id, %(lead_ids)s::bigint[])]
         ),
         status = case
             when lead.status = 'ACTIVE' and lead.message_count + 1 >= lead.max_messages
                 then 'COMPLETED'
             else lead.status
         end
-    from finished
-    where lead.id = finished.lead_id and lead.run = finished.run
-    returning lead.id, finished.run, finished.number, lead.email, lead.message_count, lead.max_messages, lead.status
+    where
+        lead.id = any(array(select finished.lead_id from finished))
+        and lead.run = (%(runs)s::integer[])[width_bucket(lead.id, %(lead_ids)s::bigint[])]
+    returning lead.id, lead.email, lead.message_count, lead.max_messages, lead.status
 )
 
 select
-    given.lead_id,
-    given.run,
-    given.number,
+    given.envelope_id as id,
     null as email,
     null as message_count,
     null as max_messages
-from unnest(%(lead_ids)s::bigint[], %(runs)s::integer[], %(numbers)s::integer[]) as given (lead_id, run, number)
-where (given.lead_id, given.run, given.number) not in (
-    select
-        finished.lead_id,
-        finished.run,
-        finished.number
-    from finished
-)
+from unnest(%(envelope_ids)s::bigint[]) as given (envelope_id)
+where given.envelope_id not in (select finished.envelope_id from finished)
 union all
 select
     moved.id,
-    moved.run,
-    moved.number,
     moved.email,
     moved.message_count,
     moved.max_messages
 from moved
 where moved.status = 'COMPLETED'
-order by 1, 2, 3;
+order by email nulls first, id;

@@ -1,20 +1,27 @@
 -- One lead, by id or by address in any letter case.
 select
-    id,
-    name,
-    email,
-    phone,
-    notes,
-    fields,
-    campaign,
-    campaign_version,
-    run,
-    max_messages,
-    message_count,
-    last_sent_at,
-    next_scheduled_for,
-    status,
-    status_reason,
-    created_at
-from hyperdrip.lead
-where id = %(lead_id)s::bigint or lower(email) = lower(%(email)s::text);
+    lead.id,
+    lead.name,
+    lead.email,
+    lead.phone,
+    lead.notes,
+    lead.fields,
+    lead.campaign,
+    lead.campaign_version,
+    lead.run,
+    lead.max_messages,
+    lead.message_count,
+    lead.last_sent_at,
+    (
+        select min(message.day)
+        from hyperdrip.message as message
+        where
+            message.lead_id = lead.id
+            and message.run = lead.run
+            and message.state in ('planned', 'sending')
+    ) as next_scheduled_for,
+    lead.status,
+    lead.status_reason,
+    lead.created_at
+from hyperdrip.lead as lead
+where lead.id = %(lead_id)s::bigint or lower(lead.email) = lower(%(email)s::text);

@@ -1,8 +1,7 @@
--- Insert the new leads of a batch, each with the first day of its block; blocks are given as the last
--- position and the first day of each.
+-- Insert the new leads of a batch, in the order of the file.
 insert into hyperdrip.lead (
     id, name, email, phone, notes, fields, import_id,
-    campaign, campaign_version, max_messages, next_scheduled_for, start_on, created_at
+    campaign, campaign_version, max_messages, start_on, created_at
 )
 overriding system value
 select
@@ -16,13 +15,8 @@ select
     %(campaign)s::text,
     %(campaign_version)s::integer,
     %(max_messages)s::integer,
-    block.first_day,
     %(start_on)s::date,
     %(now)s::timestamptz
-from unnest(
-    %(firsts)s::integer[], %(lasts)s::integer[], %(first_days)s::date[]
-) as block (first, last, first_day)
-inner join hyperdrip.import_row as staged
-    on staged.batch = %(batch)s and staged.position between block.first and block.last
-where staged.fate = 'new'
+from hyperdrip.import_row as staged
+where staged.batch = %(batch)s and staged.fate = 'new'
 order by staged.position;

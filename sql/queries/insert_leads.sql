@@ -2,7 +2,7 @@
 with inserted as (
     insert into hyperdrip.lead (
         name, email, phone, notes, fields, import_id,
-        campaign, campaign_version, max_messages, next_scheduled_for, start_on, created_at
+        campaign, campaign_version, max_messages, start_on, created_at
     )
     select
         given.name,
@@ -14,13 +14,11 @@ with inserted as (
         %(campaign)s::text,
         %(campaign_version)s::integer,
         %(max_messages)s::integer,
-        given.first_day,
         %(start_on)s::date,
         %(now)s::timestamptz
     from unnest(
-        %(names)s::text[], %(emails)s::text[], %(phones)s::text[], %(notes)s::text[],
-        %(fields)s::jsonb[], %(first_days)s::date[]
-    ) with ordinality as given (name, email, phone, notes, fields, first_day, position)
+        %(names)s::text[], %(emails)s::text[], %(phones)s::text[], %(notes)s::text[], %(fields)s::jsonb[]
+    ) with ordinality as given (name, email, phone, notes, fields, position)
     order by given.position
     returning id, email
 )

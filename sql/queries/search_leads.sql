@@ -22,7 +22,14 @@ select
     lead.max_messages,
     lead.message_count,
     lead.last_sent_at,
-    lead.next_scheduled_for,
+    (
+        select min(message.day)
+        from hyperdrip.message as message
+        where
+            message.lead_id = lead.id
+            and message.run = lead.run
+            and message.state in ('planned', 'sending')
+    ) as next_scheduled_for,
     lead.status,
     lead.status_reason,
     lead.created_at

@@ -283,7 +283,7 @@ def _settle(conn: psycopg.Connection[Any], key: str) -> None:
     delivery.settle_expired(
         conn,
         "test",
-        [((lead_id, 1, 1), row[0])],
+        [row[0]],
         day=MONDAY,
         on_unknown="resend",
         max_attempts=5,

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from hyperdrip import Hyperdrip
+from hyperdrip import instance as instances
 from hyperdrip.db import connect
 from hyperdrip.lanes import run_lanes
 from hyperdrip.models import Claim, WorkerSummary
@@ -119,16 +120,54 @@ def test_one_signal_stops_all_lanes(dsn: str, conn: psycopg.Connection[Any]) -> 
     assert done[0].sent == 3
 
 
+def add_worker_elsewhere(conn: psycopg.Connection[Any]) -> None:
+    instances.insert_worker(conn, host="elsewhere", pid=1, sender="null")
+
+
+def test_a_second_lane_ends_when_another_process_has_a_worker_and_the_first_goes_on(
+    dsn: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperdrip.worker.HEARTBEAT_SECONDS", 0.0)
+    add_leads(conn, 3, messages=1)
+    stop = Stop()
+    done: list[WorkerSummary] = []
+    thread = threading.Thread(
+        target=lambda: done.append(run_two(dsn, [NullSender(), NullSender()], stop, is_drain=False))
+    )
+    thread.start()
+    wait_until(lambda: count_states(conn) == {"sent": 3})
+
+    def ended() -> list[bool]:
+        query = "select stopped_at is not null from hyperdrip.worker where host <> 'elsewhere'"
+        return [is_stopped for (is_stopped,) in conn.execute(f"{query} order by id")]
+
+    assert ended() == [False, False]
+    add_worker_elsewhere(conn)
+    wait_until(lambda: ended() == [False, True])
+    add_leads(conn, 2, messages=1)
+    wait_until(lambda: count_states(conn) == {"sent": 5})
+    stop.set()
+    thread.join()
+    assert done[0].sent == 5
+    assert ended() == [True, True]
+
+
 @pytest.mark.parametrize(
-    ("sender", "delay", "expected"), [("null", 0, 2), ("null", 1, 1), ("console", 0, 1)]
+    ("sender", "delay", "is_alone", "expected"),
+    [("null", 0, True, 2), ("null", 0, False, 1), ("null", 1, True, 1), ("console", 0, True, 1)],
 )
 def test_a_worker_has_two_lanes_only_where_nothing_sets_its_pace(
     drip: Callable[..., Hyperdrip],
+    conn: psycopg.Connection[Any],
     monkeypatch: pytest.MonkeyPatch,
     sender: str,
     delay: int,
+    *,
+    is_alone: bool,
     expected: int,
 ) -> None:
+    if not is_alone:
+        add_worker_elsewhere(conn)
     seen: list[int] = []
 
     def run(lanes: Sequence[Worker], _stop: Stop) -> None:
@@ -169,3 +208,18 @@ def test_what_ends_the_first_lane_at_once_lets_no_other_go_on(
         thread.join(20)
     assert not any(thread.is_alive() for thread in lanes)
     assert count_states(conn) == {"sent": 1, "sending": 1}
+
+
+def test_a_worker_that_loses_the_database_while_it_looks_for_others_connects_again(
+    drip: Callable[..., Hyperdrip], conn: psycopg.Connection[Any]
+) -> None:
+    add_leads(conn, 3, messages=1)
+
+    def lose(_lane: Worker) -> None:
+        conn.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
+
+    library = drip(SENDER="null", WORKER_MESSAGE_DELAY=0)
+    assert library.run_worker(is_drain=True, on_start=lose).sent == 3

@@ -1,4 +1,4 @@
-"""Reading a queue: what points at a message, and what is somebody else's."""
+"""What lies in a queue: envelopes that the ledger knows, and what somebody else put there."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from hyperdrip import queue
+from tests.factories import AnsweringSender, add_leads, assert_audit_ok, drain
 
 NAME = "test-drip-messages-2024-01-15"
 
@@ -22,7 +23,7 @@ def put(conn: psycopg.Connection, body: Any, headers: Any) -> int:
 
 def own_body(**changes: Any) -> dict[str, Any]:
     return {
-        "leadId": "lead_123",
+        "leadId": "lead_1",
         "email": "user@example.com",
         "messageNumber": 1,
         "scheduledDate": "2024-01-15",
@@ -30,52 +31,52 @@ def own_body(**changes: Any) -> dict[str, Any]:
     }
 
 
-def test_an_envelope_points_at_a_message_with_or_without_an_address(
+def test_what_was_read_is_hidden_and_comes_in_the_order_of_its_ids(
     conn: psycopg.Connection,
 ) -> None:
     queue.create(conn, NAME)
-    one = put(conn, own_body(), {"run": 2})
-    two = put(conn, {"leadId": "lead_7", "messageNumber": 3}, {"run": 1})
-    pointers, strangers = queue.read(conn, NAME, vt_seconds=30, quantity=10)
-    assert pointers == [((123, 2, 1), one), ((7, 1, 3), two)]
-    assert strangers == []
-    assert queue.read(conn, NAME, vt_seconds=30, quantity=10) == ([], [])
+    ids = [put(conn, own_body(), {"run": 1}) for _ in range(3)]
+    assert queue.read(conn, NAME, vt_seconds=30, quantity=2) == ids[:2]
+    assert queue.read(conn, NAME, vt_seconds=30, quantity=10) == ids[2:]
+    assert queue.read(conn, NAME, vt_seconds=30, quantity=10) == []
+    assert queue.read(conn, "test-drip-messages-2024-01-16", vt_seconds=30, quantity=10) == []
 
 
+# The ledger says which envelope is whose, so that what an envelope says of itself moves nothing.
 @pytest.mark.parametrize(
     ("body", "headers"),
     [
-        (own_body(leadId="123"), {"run": 1}),
-        (own_body(leadId=123), {"run": 1}),
-        (own_body(leadId="lead_"), {"run": 1}),
-        (own_body(leadId="lead_1,lead_2"), {"run": 1}),
-        (own_body(leadId="lead_1,lead_2", messageNumber="1,1"), {"run": "1,1"}),
-        (own_body(leadId="lead_1234567890123456789"), {"run": 1}),
-        (own_body(leadId="lead_12\n"), {"run": 1}),
-        (own_body(leadId="lead_\u0663"), {"run": 1}),
-        (own_body(leadId=None), {"run": 1}),
-        (own_body(messageNumber=True), {"run": 1}),
-        (own_body(messageNumber=1.5), {"run": 1}),
-        (own_body(messageNumber=-1), {"run": 1}),
-        (own_body(messageNumber=2**31), {"run": 1}),
-        (own_body(messageNumber=[1]), {"run": 1}),
-        (own_body(messageNumber=None), {"run": 1}),
-        (own_body(), {}),
-        (own_body(), None),
-        (own_body(), {"run": 2**31}),
-        (own_body(), {"run": True}),
-        (own_body(), [1]),
-        ([1, 2], {"run": 1}),
-        ("text", {"run": 1}),
-        (None, {"run": 1}),
+        (own_body(), {"run": 1}),  # a copy of the one that the ledger knows
+        (own_body(leadId="lead_2", messageNumber=3), {"run": 1}),
+        (own_body(leadId=None), {"run": 2**31}),
+        (own_body(messageNumber=[1]), None),
+        ([1, 2], [1]),
+        ("text", {}),
+        (None, {"run": True}),
     ],
 )
-def test_an_envelope_of_somebody_else_points_nowhere(
-    conn: psycopg.Connection, body: Any, headers: Any
+def test_an_envelope_that_the_ledger_does_not_know_is_archived_and_sends_nothing(
+    conn: psycopg.Connection, dsn: str, body: Any, headers: Any
 ) -> None:
-    queue.create(conn, NAME)
-    envelope_id = put(conn, body, headers)
-    assert queue.read(conn, NAME, vt_seconds=0, quantity=10) == ([], [envelope_id])
-    ours = put(conn, own_body(), {"run": 1})
-    found = queue.read(conn, NAME, vt_seconds=30, quantity=10)
-    assert found == ([((123, 1, 1), ours)], [envelope_id])
+    add_leads(conn, 2, messages=1)
+    stranger = put(conn, body, headers)
+    sender = AnsweringSender()
+    summary = drain(dsn, sender)
+    assert (summary.sent, summary.skipped) == (2, 1)
+    assert sorted(sender.keys) == ["lead_1-1-1", "lead_2-1-1"]
+    archived = conn.execute(f'select msg_id from pgmq."a_{NAME}"').fetchall()
+    assert (stranger,) in archived
+    assert_audit_ok(conn)
+
+
+def test_ids_of_a_queue_that_is_made_again_begin_after_those_that_the_ledger_knows(
+    conn: psycopg.Connection, dsn: str
+) -> None:
+    add_leads(conn, 3, messages=1)
+    conn.execute("select pgmq.drop_queue(%s)", [NAME])
+    add_leads(conn, 2, messages=1)
+    sender = AnsweringSender()
+    assert drain(dsn, sender).sent == 2
+    assert sorted(sender.keys) == ["lead_4-1-1", "lead_5-1-1"]
+    rows = conn.execute("select envelope_id from hyperdrip.message order by lead_id").fetchall()
+    assert rows == [(number,) for number in range(1, 6)]

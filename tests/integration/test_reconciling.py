@@ -191,7 +191,6 @@ def test_a_late_answer_changes_nothing_of_a_message_that_was_sent_again_meanwhil
             "select pgmq.archive('test-drip-messages-2024-01-15', envelope_id)"
             " from hyperdrip.message"
         )
-        other.execute("update hyperdrip.lead set next_scheduled_for = null")
         send_again(other, Which())
         return Sent()
 

@@ -444,8 +444,9 @@ def test_a_claim_whose_reply_was_lost_has_the_same_date(conn: psycopg.Connection
 
     def look_up(claim: Claim) -> Outcome:
         found.append(claim)
-        (worker,) = conn.execute("select worker from hyperdrip.message").fetchall()
-        found.extend(ledger.list_claimed(conn, [1], worker=worker[0]))
+        (row,) = conn.execute("select worker, envelope_id from hyperdrip.message").fetchall()
+        worker, envelope_id = row
+        found.extend(ledger.list_claimed(conn, [envelope_id], day=claim.day, worker=worker))
         return Retry("451")
 
     clock = SetClock()

@@ -2,13 +2,13 @@
 
 import gc
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import ClassVar
 
 import psycopg
@@ -510,6 +510,28 @@ class BrokenClaim:
         )
 
 
+def test_a_message_that_the_claim_left_as_it_was_is_not_sent(
+    conn: psycopg.Connection, dsn: str
+) -> None:
+    ids = add_leads(conn, 3, messages=1).lead_ids
+    conn.execute(
+        f"""
+        create function leave_it() returns trigger language plpgsql as 'begin return null; end';
+        create trigger leave_it before update on hyperdrip.message for each row
+        when (new.state = 'sending' and new.lead_id = {ids[1]}) execute function leave_it();
+        """
+    )
+    sender = AnsweringSender()
+    with closing(make_worker(dsn, sender)) as worker:
+        worker.step()
+    assert [claim.lead_id for claim in sender.handed_over] == [ids[0], ids[2]]
+    conn.execute("drop trigger leave_it on hyperdrip.message")
+    show_all(conn, QUEUE)
+    drain(dsn, sender)
+    assert sorted(claim.lead_id for claim in sender.handed_over) == list(ids)
+    assert_audit_ok(conn)
+
+
 def test_a_finish_is_repeated_alone_when_the_claim_beside_it_fails(
     conn: psycopg.Connection, dsn: str
 ) -> None:
@@ -593,11 +615,8 @@ def test_a_lease_is_extended_only_for_messages_that_are_still_ours(
             return
         conn.execute("update hyperdrip.message set token = token + 1 where lead_id = %s", [ids[1]])
         with psycopg.connect(dsn, autocommit=True) as other:
-            claims = ledger.list_claimed(other, ids, worker=1)
-            stale = [
-                Claim(**{**vars(mine), "token": 1}) if mine.lead_id == ids[1] else mine
-                for mine in claims
-            ]
+            claims = ledger.list_claimed(other, range(1, 4), day=MONDAY, worker=1)
+            stale = [mine._replace(token=1) if mine.lead_id == ids[1] else mine for mine in claims]
             assert delivery.extend(other, "test", stale, vt_seconds=1000) == 2
         seconds = [lease_seconds(conn, mine.envelope_id) for mine in claims]
         assert [round(left, -3) for left in seconds] == [1000, 0, 1000]
@@ -858,6 +877,10 @@ def test_a_worker_stores_an_explicit_daily_maximum_and_says_so(
     assert_audit_ok(conn)
 
 
+def count_open_files() -> int:
+    return sum(1 for _ in Path("/dev/fd").iterdir())
+
+
 def test_a_worker_that_has_ended_leaves_no_file_open(
     conn: psycopg.Connection, drip: Callable[..., Hyperdrip]
 ) -> None:
@@ -865,9 +888,9 @@ def test_a_worker_that_has_ended_leaves_no_file_open(
     library = drip()
     gc.disable()  # it must not take a search for cycles, which comes late in a large process
     try:
-        before = len(os.listdir("/dev/fd"))
+        before = count_open_files()
         for _ in range(3):
             library.run_worker(is_drain=True)
-        assert len(os.listdir("/dev/fd")) == before
+        assert count_open_files() == before
     finally:
         gc.enable()
