@@ -25,7 +25,11 @@ class Clock:
         """Ask the server, and return the instant in UTC."""
         row = conn.execute(query("read_clock")).fetchone()
         assert row is not None
-        server: datetime = row[0].astimezone(UTC)
+        return self.take(row[0])
+
+    def take(self, server: datetime) -> datetime:
+        """The instant in UTC by a reading of the server's clock that came with another answer."""
+        server = server.astimezone(UTC)
         if self._shift is None:
             assert self._start is not None
             self._shift = self._start.astimezone(UTC) - server

@@ -126,14 +126,16 @@ def _finish_and_claim(
             quota.apply(conn, changes)
             return settled, Claimed()
         name = queue.name_of(environment, request.day)
-        envelope_ids = queue.read(
+        envelope_ids, server_now = queue.read(
             conn, name, vt_seconds=request.vt_seconds, quantity=request.quantity
         )
         request.on_read(envelope_ids)
         quota.apply(conn, {d: c for d, c in changes.items() if d <= request.day})
         if is_quota_first:
             quota.lock_days(conn, [request.day])
-        claimed = _claim(conn, clock, name, request, envelope_ids) if envelope_ids else Claimed()
+        claimed = Claimed()
+        if envelope_ids:
+            claimed = _claim(conn, name, request, envelope_ids, now=clock.take(server_now))
         quota.apply(conn, {d: c for d, c in changes.items() if d > request.day})
         return settled, claimed
 
@@ -370,16 +372,16 @@ def _give_back(
 
 def _claim(
     conn: psycopg.Connection,
-    clock: Clock,
     name: str,
     request: Request,
     envelope_ids: Sequence[int],
+    *,
+    now: datetime,
 ) -> Claimed:
     """Claim what today's quota has room for. The envelopes, read just now, are locked.
 
     Raises: _OutdatedError.
     """
-    now = clock.read(conn)
 
     def claim(envelope_ids: Sequence[int]) -> list[Claim]:
         claims = ledger.claim_wave(
@@ -429,7 +431,7 @@ def _count(conn: psycopg.Connection, claims: Sequence[Claim], *, day: date, now:
     is_locked, is_counted = quota.count_claimed(conn, day, len(claims), now=now)
     if not is_locked:
         quota.lock_days(conn, [day])
-        if leads.has_suppressed(conn, [claim.lead_id for claim in claims]):
+        if leads.has_suppressed(conn, claims):
             raise _OutdatedError
         _, is_counted = quota.count_claimed(conn, day, len(claims), now=now)
     if not is_counted:

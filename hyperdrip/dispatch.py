@@ -98,6 +98,7 @@ class Dispatcher:
         extended_at = looked_at = time.monotonic()
         instant, instant_ends = NEVER, 0.0
         outcomes, handed_over, is_quiet = wave.outcomes, wave.handed_over, self.sender.is_quiet
+        known: Outcome | None = None
 
         def may_send(claim: Claim) -> bool:
             nonlocal instant, instant_ends
@@ -123,13 +124,15 @@ class Dispatcher:
             for answer in self.sender.send_wave(claims, may_send) if claims else ():
                 if answer is not None:
                     claim, outcome = answer
-                    _check(outcome)
+                    if outcome is not known:  # many may be answered with one and the same
+                        _check(outcome)
                     outcomes[claim.envelope_id] = outcome
                     if claim.envelope_id not in handed_over and not isinstance(outcome, NEVER_LEFT):
                         handed_over[claim.envelope_id] = self.clock.estimate()  # so it says
                         raise TypeError("a message was handed over that may_send was not asked for")
-                    if isinstance(outcome, Refused):
+                    if outcome is not known and isinstance(outcome, Refused):
                         wave.refusal = wave.refusal or _storable(outcome.reason) or "no reason"
+                    known = outcome
                 elif self.stop.is_set() and handed_over.keys() <= outcomes.keys():
                     break  # nothing is in flight, and nothing more goes out
                 now = time.monotonic()

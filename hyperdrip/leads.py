@@ -8,10 +8,10 @@ import psycopg
 from psycopg.rows import kwargs_row
 from psycopg.types.json import Jsonb
 
-from hyperdrip.db import array, instant_array, query
+from hyperdrip.db import array, instant_array, nullable_array, query
 from hyperdrip.errors import NotFoundError
 from hyperdrip.lead_values import parse_key
-from hyperdrip.models import Lead, LeadStatus, NewLead
+from hyperdrip.models import Claim, Lead, LeadStatus, NewLead
 
 if TYPE_CHECKING:
     from hyperdrip.results import ImportResult
@@ -225,9 +225,15 @@ def lock_finishing(conn: psycopg.Connection, lead_ids: Collection[int]) -> dict[
     return {lead_id: LeadStatus(status) for lead_id, status in rows}
 
 
-def has_suppressed(conn: psycopg.Connection, lead_ids: Collection[int]) -> bool:
-    """Is the address of any of these leads suppressed, by itself or by its hash?"""
-    row = conn.execute(query("has_suppressed"), {"lead_ids": array(lead_ids)}).fetchone()
+def has_suppressed(conn: psycopg.Connection, claims: Sequence[Claim]) -> bool:
+    """Is the address of any of these claims suppressed, by itself or by its hash?"""
+    row = conn.execute(
+        query("has_suppressed"),
+        {
+            "emails": nullable_array([claim.email for claim in claims]),
+            "lead_ids": array([claim.lead_id for claim in claims]),
+        },
+    ).fetchone()
     assert row is not None
     return bool(row[0])
 

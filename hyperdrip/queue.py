@@ -253,7 +253,9 @@ def send_imported(
 
 
 _READ = b"""
-select coalesce(array_agg(read.msg_id order by read.msg_id), '{}') as envelope_ids
+select
+    coalesce(array_agg(read.msg_id order by read.msg_id), '{}') as envelope_ids,
+    clock_timestamp() as server_now
 from pgmq.read(
     queue_name => %(queue)s::text, vt => %(vt)s::integer, qty => %(quantity)s::integer
 ) as read
@@ -261,17 +263,20 @@ where to_regclass(format('pgmq.%%I', 'q_' || %(queue)s::text)) is not null
 """
 
 
-def read(conn: psycopg.Connection, name: str, *, vt_seconds: int, quantity: int) -> list[int]:
+def read(
+    conn: psycopg.Connection, name: str, *, vt_seconds: int, quantity: int
+) -> tuple[list[int], datetime]:
     """Read up to `quantity` visible envelopes and hide them for `vt_seconds` (`pgmq.read`).
 
-    Returns their ids, in order: whose they are is in the ledger. In a transaction that is rolled
-    back nothing was read.
+    Returns their ids, in order: whose they are is in the ledger; and the server's clock. In a
+    transaction that is rolled back nothing was read.
     """
     row = conn.execute(
         _READ, {"queue": name, "vt": vt_seconds, "quantity": quantity}, binary=True
     ).fetchone()
     assert row is not None
-    return list(row[0])
+    envelope_ids, server_now = row
+    return envelope_ids, server_now
 
 
 def peek(conn: psycopg.Connection, name: str, *, limit: int) -> list[Envelope] | None:

@@ -60,8 +60,8 @@ class SetClock(Clock):
         super().__init__()
         self.now = instant(now) if isinstance(now, str) else now
 
-    def read(self, conn: psycopg.Connection[Any]) -> datetime:
-        super().read(conn)
+    def take(self, server: datetime) -> datetime:
+        super().take(server)
         return self.now.astimezone(UTC)
 
     def estimate(self) -> datetime:

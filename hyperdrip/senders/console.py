@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from hyperdrip.models import Claim
 from hyperdrip.senders import Outcome, Sent
 
+SENT = Sent()
+
 
 class ConsoleSender:
     """Marks every message as sent. The worker says so when it starts."""
@@ -20,4 +22,4 @@ class ConsoleSender:
         for claim in claims:
             if not may_send(claim):
                 return
-            yield claim, Sent()
+            yield claim, SENT

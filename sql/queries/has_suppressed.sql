@@ -1,15 +1,14 @@
--- Is the address of any of these leads suppressed?
+-- Is any of these addresses suppressed, or one of these leads by a hash of its address?
 select
     exists (
         select 1
-        from unnest(%(lead_ids)s::bigint[]) as given (id)
+        from unnest(%(emails)s::text[]) as given (email)
         cross join lateral (
-            select lower(lead.email) as email_key
-            from hyperdrip.lead as lead
-            where lead.id = given.id
+            select 1 as one
+            from hyperdrip.suppression
+            where suppression.email_key = lower(given.email)
             offset 0
-        ) as lead
-        inner join hyperdrip.suppression on lead.email_key = suppression.email_key
+        ) as found
     )
     or exists (
         select 1

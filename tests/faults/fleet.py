@@ -15,9 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
-import psycopg
 from psycopg.conninfo import make_conninfo
 
 from hyperdrip import Hyperdrip
@@ -54,8 +52,8 @@ class PacedClock(Clock):
         super().__init__()
         self._pace = pace
 
-    def read(self, conn: psycopg.Connection[Any]) -> datetime:
-        super().read(conn)
+    def take(self, server: datetime) -> datetime:
+        super().take(server)
         return self._pace.now()
 
     def estimate(self) -> datetime:

@@ -154,7 +154,7 @@ def test_who_has_lost_its_lease_settles_nothing_and_shows_nothing(
     dsn: str, conn: psycopg.Connection[Any]
 ) -> None:
     add_leads(conn, 1, messages=1)
-    read = queue.read(conn, QUEUE, vt_seconds=1, quantity=5)
+    read, _ = queue.read(conn, QUEUE, vt_seconds=1, quantity=5)
     is_over = time.monotonic() - 1.0
     show_all(conn, QUEUE)
 
@@ -177,7 +177,7 @@ def test_who_has_lost_its_lease_settles_nothing_and_shows_nothing(
 
     # Read by somebody else since, and not claimed yet.
     add_leads(conn, 1, messages=1)
-    read = queue.read(conn, QUEUE, vt_seconds=30, quantity=5)
+    read, _ = queue.read(conn, QUEUE, vt_seconds=30, quantity=5)
     assert delivery.show_held(conn, "test", read, day=MONDAY, lease_ends=is_over) == ()
     assert (queue.seconds_to_next(conn, QUEUE) or 0) > 0
 

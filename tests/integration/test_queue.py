@@ -36,10 +36,16 @@ def test_what_was_read_is_hidden_and_comes_in_the_order_of_its_ids(
 ) -> None:
     queue.create(conn, NAME)
     ids = [put(conn, own_body(), {"run": 1}) for _ in range(3)]
-    assert queue.read(conn, NAME, vt_seconds=30, quantity=2) == ids[:2]
-    assert queue.read(conn, NAME, vt_seconds=30, quantity=10) == ids[2:]
-    assert queue.read(conn, NAME, vt_seconds=30, quantity=10) == []
-    assert queue.read(conn, "test-drip-messages-2024-01-16", vt_seconds=30, quantity=10) == []
+
+    def read(name: str = NAME, *, quantity: int = 10) -> list[int]:
+        found, server_now = queue.read(conn, name, vt_seconds=30, quantity=quantity)
+        assert server_now.tzinfo is not None
+        return found
+
+    assert read(quantity=2) == ids[:2]
+    assert read() == ids[2:]
+    assert read() == []
+    assert read("test-drip-messages-2024-01-16") == []
 
 
 # The ledger says which envelope is whose, so that what an envelope says of itself moves nothing.
