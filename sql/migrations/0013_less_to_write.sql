@@ -6,6 +6,10 @@ lock table hyperdrip.lead, hyperdrip.message in access exclusive mode;
 create index message_envelope on hyperdrip.message (day, envelope_id);
 drop index hyperdrip.message_day;
 
+-- Room for three versions of a message on its page: settled, claimed, and planned, which another worker's transaction
+-- may still need then. Without it two of five went to another page, and into each index.
+alter table hyperdrip.message set (fillfactor = 30);
+
 -- An envelope is known by its day and its id, so no id is given out twice on one day: also not when its queue was
 -- dropped and is made again.
 create or replace function hyperdrip.create_queue(queue text) returns void
