@@ -56,7 +56,7 @@ def test_only_one_module_says_pgmq() -> None:
 
 # hyperdrip.add_lead plans inside the caller's transaction, where no Python can help it; what needs
 # an owner runs in functions of the owner; and roles are granted queues.
-SPEAKS_OF_PGMQ = {"0003_add_lead", "0005_roles", "roles"}
+SPEAKS_OF_PGMQ = {"0003_add_lead", "0005_roles", "0013_less_to_write", "roles"}
 
 
 @pytest.mark.parametrize("path", SQL_FILES, ids=lambda path: path.stem)
