@@ -144,7 +144,8 @@ def _looking(server: Server, options: Options) -> Iterator[Row]:
     """Rows of leads, messages and envelopes that a command reads, and rows that it prints.
 
     The calendar has a row a day, however many leads there are; PostgreSQL reads a year of it at
-    once. Envelopes that `queues show` prints the number of are counted by PGMQ, one by one.
+    once. Envelopes that `queues show` prints the number of are counted by PGMQ, one by one. A line
+    of `leads list` shows two rows: a lead, and the day of its next message.
     PostgreSQL's own planner looks up the end of an index now and then: hence the 5 %.
     """
     leads = 1_000_000 if options.is_full else 100_000
@@ -158,7 +159,7 @@ def _looking(server: Server, options: Options) -> Iterator[Row]:
                 after = _rows_read(conn)
             read = {table: count - before.get(table, 0) for table, count in after.items()}
             rows = json.loads(ended.out)
-            printed = len(rows)
+            printed = len(rows) + sum(bool(row.get("nextScheduledFor")) for row in rows)
             counted = sum(row["length"] + row["archived"] for row in rows if "archived" in row)
             most = ", ".join(
                 f"{count:,} of {table}"

@@ -13,12 +13,14 @@ select
     lead.message_count,
     lead.last_sent_at,
     (
-        select min(message.day)
+        select message.day
         from hyperdrip.message as message
         where
             message.lead_id = lead.id
             and message.run = lead.run
             and message.state in ('planned', 'sending')
+        order by message.number
+        limit 1
     ) as next_scheduled_for,
     lead.status,
     lead.status_reason,
