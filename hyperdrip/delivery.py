@@ -292,7 +292,7 @@ def _finish_sent(
     missed, completed = set[Finish](), list[Completed]()
     for day, items in _by_day(sent):
         others, rows = ledger.finish_sent(conn, items, day=day)
-        missed.update(item for item in items if item.envelope_id in others)
+        missed.update(item for item in items if item.key[0] in others)
         completed += [Completed(*row) for row in rows]
     return missed, completed
 

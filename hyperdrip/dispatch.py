@@ -238,7 +238,7 @@ class Dispatcher:
             if type(outcome) is Sent and sent_at is not None:  # as most are
                 said = outcome.provider_id and _storable(outcome.provider_id)
                 finishes.append(
-                    Finish(claim[:3], claim.token, wave.day, envelope_id, sent, sent_at, None, said)
+                    Finish(claim.key, claim.token, wave.day, envelope_id, sent, sent_at, None, said)
                 )
                 continue
             if sent_at is None and not isinstance(outcome, NEVER_LEFT):

@@ -266,8 +266,8 @@ def finish_sent(
 ) -> tuple[set[int], list[tuple[int, str, int, int]]]:
     """Settle messages of `day` that were sent, and move their locked leads on: one of each at most.
 
-    Returns the envelopes of those that were not being sent under their token, which are left as
-    they are; and the leads that completed: id, address, message count, maximum.
+    Returns the leads of those that were not being sent under their token, which are left as they
+    are; and the leads that completed: id, address, message count, maximum.
     """
     by_lead = sorted(sent)
     sent = sorted(sent, key=attrgetter("envelope_id"))
@@ -293,7 +293,7 @@ def finish_sent(
             "leads_sent_after": array(_microseconds(since, by_lead)),
         },
     ).fetchall()
-    missed = {envelope_id for envelope_id, email, _, _ in rows if email is None}
+    missed = {lead_id for lead_id, email, _, _ in rows if email is None}
     return missed, [row for row in rows if row[1] is not None]
 
 

@@ -1,7 +1,7 @@
 -- Settle messages of one day that were sent and whose token still matches, and move their leads on, all of which are
 -- locked by id: count, time of the last sending, COMPLETED after the last one if still ACTIVE. A lead has one of these
 -- messages at most. Envelopes are given in order, and as spans of ids; leads in order, too; instants in microseconds
--- after one of them. One row for each message that was not being sent under that token (envelope; nothing was changed),
+-- after one of them. One row for each message that was not being sent under that token (its lead; nothing was changed),
 -- and one for each lead that completed (lead, address, count, maximum).
 -- What belongs to an envelope or a lead is found by its place among those given, which takes less time than a join. The
 -- inner selects hide day and spans, or this would be planned anew each time.
@@ -40,7 +40,7 @@ finished as (
         and message.state = 'sending'
         and message.token = (%(tokens)s::integer[])[width_bucket(message.envelope_id, %(envelope_ids)s::bigint[])]
         and message.lead_id = (%(leads)s::bigint[])[width_bucket(message.envelope_id, %(envelope_ids)s::bigint[])]
-    returning message.lead_id, message.run, message.envelope_id
+    returning message.lead_id
 ),
 
 moved as (
@@ -64,12 +64,12 @@ moved as (
 )
 
 select
-    given.envelope_id as id,
+    given.lead_id as id,
     null as email,
     null as message_count,
     null as max_messages
-from unnest(%(envelope_ids)s::bigint[]) as given (envelope_id)
-where given.envelope_id not in (select finished.envelope_id from finished)
+from unnest(%(leads)s::bigint[]) as given (lead_id)
+where given.lead_id not in (select finished.lead_id from finished)
 union all
 select
     moved.id,

@@ -7,7 +7,13 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from hyperdrip import queue
-from tests.factories import AnsweringSender, add_leads, assert_audit_ok, drain
+from tests.factories import (
+    AnsweringSender,
+    add_leads,
+    assert_audit_ok,
+    count_states,
+    drain,
+)
 
 NAME = "test-drip-messages-2024-01-15"
 
@@ -86,3 +92,16 @@ def test_ids_of_a_queue_that_is_made_again_begin_after_those_that_the_ledger_kno
     assert sorted(sender.keys) == ["lead_4-1-1", "lead_5-1-1"]
     rows = conn.execute("select envelope_id from hyperdrip.message order by lead_id").fetchall()
     assert rows == [(number,) for number in range(1, 6)]
+
+
+def test_two_messages_of_one_envelope_are_both_settled(conn: psycopg.Connection, dsn: str) -> None:
+    add_leads(conn, 1, messages=1)
+    conn.execute("select pgmq.drop_queue(%s)", [NAME])
+    conn.execute("select pgmq.create(%s)", [NAME])  # by hand, so its ids begin again
+    for table in (f"q_{NAME}", f"a_{NAME}"):
+        conn.execute(f'grant select, insert, update, delete on pgmq."{table}" to public')
+    add_leads(conn, 1, messages=1)
+    sender = AnsweringSender()
+    drain(dsn, sender)
+    assert sorted(sender.keys) == ["lead_1-1-1", "lead_2-1-1"]
+    assert count_states(conn) == {"sent": 2}
