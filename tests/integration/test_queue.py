@@ -1,5 +1,6 @@
 """What lies in a queue: envelopes that the ledger knows, and what somebody else put there."""
 
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -13,6 +14,7 @@ from tests.factories import (
     assert_audit_ok,
     count_states,
     drain,
+    make_worker,
 )
 
 NAME = "test-drip-messages-2024-01-15"
@@ -105,3 +107,18 @@ def test_two_messages_of_one_envelope_are_both_settled(conn: psycopg.Connection,
     drain(dsn, sender)
     assert sorted(sender.keys) == ["lead_1-1-1", "lead_2-1-1"]
     assert count_states(conn) == {"sent": 2}
+
+
+def test_a_wave_with_gaps_takes_nothing_of_what_lies_between(
+    conn: psycopg.Connection, dsn: str
+) -> None:
+    add_leads(conn, 6, messages=1)
+    for hidden in (2, 4, 5):  # as if others had read them
+        conn.execute("select pgmq.set_vt(%s, %s, 100)", [NAME, hidden])
+    sender = AnsweringSender()
+    with closing(make_worker(dsn, sender)) as worker:
+        worker.step()
+        worker.step()
+    assert sender.keys == ["lead_1-1-1", "lead_3-1-1", "lead_6-1-1"]
+    assert count_states(conn) == {"planned": 3, "sent": 3}
+    assert_audit_ok(conn)
