@@ -185,7 +185,7 @@ def _end_to_end(
     goal: float,
 ) -> Row:
     """A drain of what is due, from the first claim to the last answer as the ledger has them."""
-    count = (12_000 if options.is_full else 4_000) * workers
+    count = (24_000 if options.is_full else 8_000) * workers
     sessions = SESSIONS * workers
     campaign = read_campaign(CAMPAIGN)
     compose = make_kit(_settings(), lambda _name, _version: campaign, instance="1/2").compose

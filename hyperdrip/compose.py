@@ -184,7 +184,7 @@ def _unsubscribing(letterhead: Letterhead, token: str) -> tuple[str, str]:
     """The visible link, and the headers of RFC 2369 and RFC 8058."""
     if not token:
         return "", ""
-    ways = list[str]()
+    ways: list[str] = []
     post = ""
     if letterhead.public_url:
         ways.append(unsubscribe_url(letterhead.public_url, token))
@@ -200,7 +200,7 @@ def _unsubscribing(letterhead: Letterhead, token: str) -> tuple[str, str]:
 def _alternatives(head: str, rendered: Rendered, message_id: str) -> bytes:
     text_head, text = _part("plain", rendered.text)
     html_head, html = _part("html", rendered.html)
-    digest = hashlib.sha256(message_id.encode()).hexdigest()[:24]
+    digest = hashlib.blake2b(message_id.encode(), digest_size=12).hexdigest()
     boundary = f"=_{digest}"
     # Whoever knows an earlier Message-ID can guess it, and write it into a field of a lead.
     count = 0
@@ -238,7 +238,7 @@ def _part(subtype: str, text: str) -> tuple[str, bytes]:
         octets = octets.replace(b"\n", b"\r\n")
     elif is_mostly_ascii:
         encoding = "quoted-printable"
-        octets = b2a_qp(octets.replace(b"\n", b"\r\n"))
+        octets = b2a_qp(octets).replace(b"\n", b"\r\n")  # its own line ends, too
     else:
         # Shorter when most characters are not ASCII.
         encoding = "base64"

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Recipient:
+class Recipient(NamedTuple):
     """What the templates of a message can say of its lead, and all that a claim knows of it."""
 
     name: str
     email: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,7 @@ class LeadUnderWay:
     numbers: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Rendered:
+class Rendered(NamedTuple):
     """One step written out for one lead. Lines end with LF; `html` is a whole document."""
 
     number: int
@@ -114,11 +113,11 @@ class Rendered:
     text: str
 
 
-@dataclass(frozen=True)
-class Mail:
+class Mail(NamedTuple):
     """A message ready for SMTP: the addresses of its envelope, and its bytes.
 
-    `needs_smtputf8`: one of the addresses has a local part that is not ASCII (RFC 6531).
+    `data`: its lines end with CRLF, and no other CR or LF is in it. `needs_smtputf8`: one of the
+    addresses has a local part that is not ASCII (RFC 6531).
     """
 
     mail_from: str

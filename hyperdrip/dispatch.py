@@ -299,7 +299,7 @@ class Dispatcher:
 
 def _check(outcome: object) -> None:
     """Raises: TypeError for what no sender may answer."""
-    if type(outcome) is Sent and outcome.provider_id is None:
+    if type(outcome) is Sent and (outcome.provider_id is None or type(outcome.provider_id) is str):
         return  # the most common, at once
     if not isinstance(outcome, Outcome):
         raise TypeError(f"{type(outcome).__name__} is no outcome")

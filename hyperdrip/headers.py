@@ -25,6 +25,9 @@ _DOMAIN = re.compile(
     r"[A-Za-z0-9\u00a1-\U0010ffff])?)*"
     r"|\[[0-9A-Fa-f:.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]"
 )
+_PLAIN_ADDRESS = re.compile(
+    r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*"
+)
 _MAILBOX = re.compile(
     r'\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>[^"<>]*?))\s*<(?P<email>.+)>\s*'
 )
@@ -68,6 +71,8 @@ def check_address(what: str, address: str) -> str:
 
     Raises: InvalidDataError when it is none: RFC 5321 4.1.2, with RFC 6531's characters.
     """
+    if len(address) <= LONGEST_ADDRESS and _PLAIN_ADDRESS.fullmatch(address):
+        return address  # as most are
     local, at, domain = check_value(what, address).rpartition("@")
     if (
         not at

@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
+    from json import JSONDecoder
+
     from hyperdrip.contents import *  # noqa: F403
     from hyperdrip.contents import Recipient
     from hyperdrip.results import *  # noqa: F403
@@ -24,6 +27,20 @@ else:
             if hasattr(module, name):
                 return getattr(module, name)
         raise AttributeError(f"module 'hyperdrip.models' has no attribute {name!r}")
+
+
+@cache
+def _json_decoder() -> "JSONDecoder":
+    from json import JSONDecoder
+
+    return JSONDecoder()
+
+
+@cache
+def _recipient() -> "type[Recipient]":
+    from hyperdrip.contents import Recipient
+
+    return Recipient
 
 
 MessageKey = tuple[int, int, int]  # lead id, run, number
@@ -180,16 +197,12 @@ class Claim(NamedTuple):
     @property
     def fields(self) -> Mapping[str, Any]:
         """The lead's own fields, by name; decoded anew each time."""
-        import json
-
-        return cast("Mapping[str, Any]", json.loads(self.lead_fields))
+        return cast("Mapping[str, Any]", _json_decoder().raw_decode(self.lead_fields)[0])
 
     @property
     def recipient(self) -> "Recipient":
         """What the templates of this message can say of its lead."""
-        from hyperdrip.contents import Recipient
-
-        return Recipient(self.name, self.email, self.fields)
+        return _recipient()(self.name, self.email, self.fields)
 
 
 @dataclass(frozen=True)

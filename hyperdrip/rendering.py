@@ -166,8 +166,12 @@ def first_name(name: str) -> str | None:
     """
     family, comma, given = name.partition(",")
     words = (given.split() if comma and " " not in family.strip() else []) or name.split()
-    first = next((word for word in words if word.rstrip(".").lower() not in TITLES), "")
-    first = (first or (words[0] if words else "")).strip(",;")
+    first = words[0] if words else ""
+    for word in words:
+        if word.rstrip(".").lower() not in TITLES:
+            first = word
+            break
+    first = first.strip(",;")
     return None if "@" in first else usable(first)
 
 
@@ -181,11 +185,11 @@ def add_notice(
     """Put what the law asks for below both parts: who writes, and the way out."""
     if not unsubscribe_url and not postal_address:
         return rendered
-    address = _lines_of_html(postal_address)
-    link = f'<a href="{escape(unsubscribe_url)}" style="color: #57606a">Unsubscribe</a>'
-    html = "<br>".join(part for part in (address, link if unsubscribe_url else "") if part)
-    way_out = f"Unsubscribe: {unsubscribe_url}" if unsubscribe_url else ""
-    text = "\n".join(part for part in (postal_address, way_out) if part)
+    html, text = _lines_of_html(postal_address), postal_address
+    if unsubscribe_url:
+        gap, newline = ("<br>", "\n") if postal_address else ("", "")
+        link = f'<a href="{escape(unsubscribe_url)}" style="color: #57606a">Unsubscribe</a>'
+        html, text = f"{html}{gap}{link}", f"{text}{newline}Unsubscribe: {unsubscribe_url}"
     html = f'{rendered.html[: -len(HTML_END)]}<p style="{SMALL_PRINT}">{html}</p>{HTML_END}'
     text = f"{rendered.text}\n{text}\n"
     return Rendered(rendered.number, rendered.subject, rendered.preheader, html, text)

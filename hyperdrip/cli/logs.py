@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 from hyperdrip.settings import Settings
 
@@ -20,15 +20,28 @@ def configure_logging(settings: Settings, *, is_quiet: bool, is_verbose: bool) -
     # switches are those of the logging HOWTO, "Optimization".
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
-    out = logging.StreamHandler(sys.stderr)
+    out = _Stderr(sys.stderr)
     out.setFormatter(_JsonLines() if settings.log_format == "json" else _PlainLines())
     logger = logging.getLogger("hyperdrip")
     logger.handlers, logger.propagate = [out], False
     logger.setLevel(level)
 
 
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes each line at once: stderr is flushed at the end of a line by itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.stream.write(f"{self.format(record)}\n")
+        except Exception:  # noqa: BLE001 - as all handlers: what cannot be logged ends nothing
+            self.handleError(record)
+
+
 class _PlainLines(logging.Formatter):
-    """The message alone, as users know it."""
+    """The message alone, as users know it, with the traceback if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record) if record.exc_info else record.getMessage()
 
 
 class _JsonLines(logging.Formatter):

@@ -69,6 +69,7 @@ class _Writer:
         self._load = load
         self._instance = instance
         self._versions: dict[tuple[str, int], _Version] = {}
+        self._last: tuple[tuple[str, int], _Version] | None = None
         self._lock = threading.Lock()
 
     def compose(self, claim: Claim) -> Mail:
@@ -93,6 +94,9 @@ class _Writer:
 
     def _version(self, claim: Claim) -> _Version:
         key = claim.campaign, claim.campaign_version
+        last = self._last
+        if last is not None and last[0] == key:  # as most often
+            return last[1]
         with self._lock:
             found = self._versions.pop(key, None)
             if found is None:
@@ -100,6 +104,7 @@ class _Writer:
             self._versions[key] = found  # the last one now, and the last to go
             if len(self._versions) > KEPT:
                 del self._versions[next(iter(self._versions))]
+            self._last = key, found
         return found
 
     def _read(self, name: str, number: int) -> _Version:

@@ -20,7 +20,7 @@ TICK_SECONDS = 1.0
 # A larger wave asks the database less often, and all that is claimed of it is unknown when its
 # worker is killed.
 WAVE_SECONDS = 0.5
-LONGEST_WAVE = 5
+LONGEST_WAVE = 25
 
 
 class SmtpSender:
@@ -111,7 +111,7 @@ class SmtpSender:
                     break
                 wave.in_flight += 1
                 wave.first_at = wave.first_at or time.monotonic()
-                if report := lines.begin(Task(claim, mail, wave)):
+                if report := lines.begin(Task(claim, mail, wave, time.monotonic())):
                     yield from self._take(wave, report)
             if wave.in_flight or (wave.waiting and (lines.opening or lines.sending)):
                 yield from self._listen(wave, lines)

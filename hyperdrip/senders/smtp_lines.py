@@ -6,15 +6,17 @@ spend more time on that than on sending.
 """
 
 import logging
+import math
 import selectors
 import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from ssl import SSLContext
+from typing import NamedTuple
 
 from hyperdrip.models import Claim, Mail
 from hyperdrip.senders import Refused, Unknown
@@ -28,18 +30,16 @@ log = logging.getLogger("hyperdrip.smtp")
 SHORTEST_LOOK_SECONDS = 0.01
 
 
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A message to hand over, and for whom its answer is."""
+class Task(NamedTuple):
+    """A message to hand over, for whom its answer is, and since when (monotonic) it is there."""
 
     claim: Claim
     mail: Mail
     wave: object
-    started_at: float = field(default_factory=time.monotonic)
+    started_at: float
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """What came of a task; or, without one, why a connection cannot be had."""
 
     task: Task | None
@@ -82,6 +82,8 @@ class Lines:
         self.ready: list[_Line] = []
         self.opening: set[_Line] = set()
         self.sending: set[_Line] = set()
+        # When (monotonic) the first of those that send may have waited for too long: not later.
+        self._soonest = math.inf
         self._server, self._context, self._timeouts = server, context, timeouts
         # The last one used is taken first, so the others may go.
         self._idle: list[_Line] = [_Line() for _ in range(most)]
@@ -122,20 +124,21 @@ class Lines:
         """Go on with what has something to say, for which it waits so long at most."""
         for line in self.ready:
             self._unwatch(line)
-        ends = min((line.wait.ends for line in self.sending if line.wait), default=float("inf"))
-        found = self._selector.select(max(0.0, min(seconds, ends - time.monotonic())))
+        found = self._selector.select(max(0.0, min(seconds, self._soonest - time.monotonic())))
         spoke = [key.data for key, _ in found if key.data is not None]
         if len(spoke) < len(found):
             self._bell.recv(4096)
         reports = [self._go_on(line, is_in_time=True) for line in spoke]
         now = time.monotonic()
-        if ends <= now:
+        if self._soonest <= now:
             late = [
                 line
                 for line in self.sending
                 if line.wait is not None and line.wait.ends <= now and line not in spoke
             ]
             reports += [self._go_on(line, is_in_time=False) for line in late]
+            waits = (line.wait.ends for line in self.sending if line.wait)
+            self._soonest = min(waits, default=math.inf)
         reports += [self._note_opened(*opened) for opened in self._take_opened()]
         return [report for report in reports if report is not None]
 
@@ -196,6 +199,7 @@ class Lines:
             verdict = Verdict(Unknown(f"the sender broke: {type(error).__name__}"))
         else:
             line.wait = wait
+            self._soonest = min(self._soonest, wait.ends)
             if line.events != wait.events:
                 self._unwatch(line)
                 self._selector.register(line.session, wait.events, line)

@@ -4,9 +4,9 @@ The whole table of phases and replies is in docs/smtp.md.
 """
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from typing import NamedTuple
 
 from hyperdrip.senders import Failed, Outcome, Refused, Retry, Sent
 
@@ -33,8 +33,7 @@ class JunkReply(Exception):
     """The other side does not speak SMTP, or no longer."""
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer: its code, and its lines without the code."""
 
     code: int
@@ -54,8 +53,7 @@ class Reply:
         return clean(f"{self.code} {' '.join(self.lines)}")
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a reply means for the message.
 
     `is_policy`: the server may be refusing the sender and not this recipient; whoever sees more
@@ -74,15 +72,16 @@ _CONTROLS = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff]+")
 
 
 @lru_cache(maxsize=100)  # most servers answer most commands with the same words
-def parse_reply_line(line: bytes) -> tuple[int, bool, str]:
-    """Read one line of a reply, with its line end: code, whether it is the last, text.
+def parse_reply_line(line: bytes) -> tuple[Reply, bool]:
+    """Read one line of a reply, with its line end: what it says, and whether it is the last.
 
     Raises: JunkReply.
     """
     match = _REPLY_LINE.fullmatch(line)
     if match is None:
         raise JunkReply(f"it answered {clean(line.decode('utf-8', 'replace'))[:60]!r}")
-    return int(match[1]), match[2] != b"-", (match[3] or b"").decode("utf-8", "replace")
+    text = (match[3] or b"").decode("utf-8", "replace")
+    return Reply(int(match[1]), (text,)), match[2] != b"-"
 
 
 def clean(text: str) -> str:

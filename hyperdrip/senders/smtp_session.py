@@ -10,7 +10,6 @@ import ssl
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import replace
 
 from hyperdrip.models import Mail
 from hyperdrip.senders import Failed, Refused, Sent, Unknown
@@ -27,7 +26,7 @@ from hyperdrip.senders.smtp_replies import (
 from hyperdrip.senders.smtp_wire import Dropped, Steps, T, Timeouts, Wait, Wire
 from hyperdrip.smtp_url import Security, SmtpServer
 
-MOST_MESSAGES = 100
+MOST_MESSAGES = 500  # as Exim's connection_max_messages
 LONGEST_AGE_SECONDS = 300.0
 # Blanks and < > stand in a path within quotes alone (RFC 5321 4.1.2), and controls nowhere.
 _PATH = re.compile(r'(?:[^\x00-\x20\x7f<>"]++|"(?:[^\x00-\x1f\x7f"\\]|\\[^\x00-\x1f\x7f])*")*')
@@ -238,14 +237,16 @@ class Session:
         if is_pipelined:
             yield from wire.write(commands, seconds=limit)
         found: Verdict | None = None
-        phases = (Phase.MAIL, Phase.RCPT, Phase.DATA)
-        for phase, command in zip(phases, commands.splitlines(keepends=True), strict=True):
+        lines = iter(() if is_pipelined else commands.splitlines(keepends=True))
+        for phase in (Phase.MAIL, Phase.RCPT, Phase.DATA):
             self._phase = phase
             try:
                 if not is_pipelined:
-                    yield from wire.write(command, seconds=limit)
-                reply = yield from wire.read_reply(
-                    seconds=self._timeouts.data if phase is Phase.DATA else limit
+                    yield from wire.write(next(lines), seconds=limit)
+                reply = wire.take_reply() or (
+                    yield from wire.read_reply(
+                        seconds=self._timeouts.data if phase is Phase.DATA else limit
+                    )
                 )
                 is_good = reply.code == 354 if phase is Phase.DATA else reply.code // 100 == 2
                 if found is not None and phase is Phase.DATA and is_good:
@@ -308,17 +309,15 @@ class Session:
         if hidden == said:
             return verdict
         without = type(outcome)(**{**vars(outcome), key: hidden})
-        return replace(verdict, outcome=without)
+        return verdict._replace(outcome=without)
 
 
 def wire_format(data: bytes) -> bytes:
-    """A message as it goes over the line: CRLF ends, dots doubled, the final dot."""
-    data = b"\r\n".join(data.splitlines())
-    if b"\r\n." in data:
-        data = data.replace(b"\r\n.", b"\r\n..")
+    """A message, whose lines end with CRLF, as it goes over: dots doubled, the final dot."""
+    data = data.replace(b"\r\n.", b"\r\n..")
     if data.startswith(b"."):
         data = b"." + data
-    return data + b"\r\n.\r\n"
+    return data + (b".\r\n" if data.endswith(b"\r\n") else b"\r\n.\r\n")
 
 
 def hide_credentials(text: str, server: SmtpServer) -> str:

@@ -142,19 +142,30 @@ class Wire:
         """Read one reply of one or more lines. Raises: Dropped, JunkReply."""
         if b"\n" not in self._buffer:
             yield from self._fill(_in(seconds), seconds)
-        code, is_last, text = parse_reply_line(self._take_line())
+        reply, is_last = parse_reply_line(self._take_line())
         if is_last:
-            return Reply(code, (text,))
+            return reply
         ends = _in(seconds)
-        lines = [text]
+        lines = list(reply.lines)
         while not is_last:
             if b"\n" not in self._buffer:
                 yield from self._fill(ends, seconds)
-            again, is_last, text = parse_reply_line(self._take_line())
-            if again != code or len(lines) == MOST_LINES:
-                raise JunkReply(f"its answer began with {code} and went on with {again}")
-            lines.append(text)
-        return Reply(code, tuple(lines))
+            more, is_last = parse_reply_line(self._take_line())
+            if more.code != reply.code or len(lines) == MOST_LINES:
+                raise JunkReply(f"its answer began with {reply.code} and went on with {more.code}")
+            lines += more.lines
+        return Reply(reply.code, tuple(lines))
+
+    def take_reply(self) -> Reply | None:
+        """The next reply, if it is of one line and there already. Raises: JunkReply."""
+        line, end, rest = self._buffer.partition(b"\n")
+        if not end:
+            return None
+        reply, is_last = parse_reply_line(line + end)
+        if not is_last:
+            return None
+        self._buffer = rest
+        return reply
 
     def _take_line(self) -> bytes:
         line, end, self._buffer = self._buffer.partition(b"\n")

@@ -1,7 +1,6 @@
 """A server that refuses us, or is in trouble, and not the recipient: nobody fails for that."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -127,7 +126,7 @@ def test_an_address_of_ours_that_the_server_cannot_take_fails_nobody(
     """`needs_smtputf8` alone: another address than those of the envelope, such as REPLY_TO."""
 
     def compose(claim: Claim) -> Mail:
-        return replace(write_mail(claim), **ours)
+        return write_mail(claim)._replace(**ours)
 
     with ScriptedServer(extensions=("PIPELINING", "8BITMIME")) as server:
         asked: list[int] = []

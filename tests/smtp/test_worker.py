@@ -299,7 +299,7 @@ def test_a_server_that_is_quick_gets_waves_of_several_messages_for_each_connecti
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("hyperdrip.senders.smtp.WAVE_SECONDS", 1000)
-    add_leads(conn, 22, messages=1)
+    add_leads(conn, 60, messages=1)
     with (
         ScriptedServer() as server,
         closing(make_worker(dsn, new_sender(server, concurrency=2), is_drain=False)) as worker,
@@ -308,7 +308,7 @@ def test_a_server_that_is_quick_gets_waves_of_several_messages_for_each_connecti
         arrived = [0]
         while worker.step():
             arrived.append(len(server.accepted))
-        assert arrived == [0, 2, 2 + 2 * LONGEST_WAVE, 22]
+        assert arrived == [0, 2, 2 + 2 * LONGEST_WAVE, 60]
         assert server.connections == 2
     assert_audit_ok(conn)
 
@@ -332,8 +332,8 @@ def test_a_kill_in_the_middle_of_a_wave_leaves_one_wave_unknown_and_repeats_noth
         if event.verb == dies_at and event.times == 17:
             os.kill(pids[0], signal.SIGKILL)
 
-    instances.set_daily_max(conn, 100)
-    add_leads(conn, 60, messages=1)
+    instances.set_daily_max(conn, 300)
+    add_leads(conn, 200, messages=1)
     with ScriptedServer(rule) as server:
         commands = smtp_commands(
             dsn, tmp_path, server, CONCURRENCY=concurrency, VISIBILITY_TIMEOUT=1
@@ -352,8 +352,8 @@ def test_a_kill_in_the_middle_of_a_wave_leaves_one_wave_unknown_and_repeats_noth
         assert len(server.accepted) == len(set(server.accepted))
         states = count_states(conn)
         assert 1 <= states["unknown"] <= LONGEST_WAVE * concurrency
-        assert states == {"sent": 60 - states["unknown"], "unknown": states["unknown"]}
-        assert 60 - states["unknown"] <= len(server.accepted) <= 60
+        assert states == {"sent": 200 - states["unknown"], "unknown": states["unknown"]}
+        assert 200 - states["unknown"] <= len(server.accepted) <= 200
     assert_audit_ok(conn)
 
 

@@ -10,6 +10,7 @@ from email.header import decode_header, make_header
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -329,6 +330,15 @@ def test_no_body_takes_a_bare_line_end_or_a_control_character(text: str) -> None
     ):
         with pytest.raises(RenderError, match=r"^step 1: its text has .*; take it out$"):
             compose(rendered, LETTERHEAD, Recipient("A", "a@example.com"), key="k", date=DATE)
+
+
+@pytest.mark.parametrize("word", ["x" * 3000, "\xe9" * 100 + "x" * 3000, "\xe9" * 3000])
+def test_a_body_that_is_one_long_line_has_no_other_line_ends_than_crlf(word: str) -> None:
+    rendered = Rendered(1, "s", "", word + HTML_END, word)
+    mail = compose(rendered, LETTERHEAD, Recipient("A", "a@example.com"), key="k", date=DATE)
+    assert b"\n" not in mail.data.replace(b"\r\n", b"")
+    for body in said(email.message_from_bytes(mail.data, policy=SMTP)):
+        assert unescape(body).startswith(word)
 
 
 def test_the_ways_out_are_those_that_the_settings_have() -> None:
