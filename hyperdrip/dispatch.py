@@ -98,6 +98,7 @@ class Dispatcher:
         extended_at = looked_at = time.monotonic()
         instant, instant_ends = NEVER, 0.0
         outcomes, handed_over, is_quiet = wave.outcomes, wave.handed_over, self.sender.is_quiet
+        day = str(wave.day)
         known: Outcome | None = None
 
         def may_send(claim: Claim) -> bool:
@@ -115,7 +116,7 @@ class Dispatcher:
                     "Sending message #%d to %s (scheduled for %s)",
                     claim.number,
                     claim.email if self.log_addresses else f"lead_{claim.lead_id}",
-                    claim.day,
+                    day,
                 )
             return True
 

@@ -20,7 +20,7 @@ TICK_SECONDS = 1.0
 # A larger wave asks the database less often, and all that is claimed of it is unknown when its
 # worker is killed.
 WAVE_SECONDS = 0.5
-LONGEST_WAVE = 25
+LONGEST_WAVE = 1000
 
 
 class SmtpSender:
@@ -83,7 +83,7 @@ class SmtpSender:
     def _size_of_next(self, answered: int, seconds: float) -> int:
         """As many as leave in WAVE_SECONDS at this pace: each connection has as many as others."""
         each = answered / self._concurrency * WAVE_SECONDS / max(seconds, 0.001)
-        return self._concurrency * max(1, min(LONGEST_WAVE, int(each)))
+        return self._concurrency * max(1, min(LONGEST_WAVE // self._concurrency, int(each)))
 
     def _send(
         self, wave: "_Wave", lines: Lines, may_send: Callable[[Claim], bool]

@@ -127,16 +127,16 @@ class Wire:
 
     def write(self, octets: bytes, *, seconds: float) -> Steps[None]:
         """Write all of it; when it fails, some may have left. Raises: Dropped."""
-        view = memoryview(octets)
-        while view:
+        gone, size = 0, len(octets)
+        while gone < size:
             try:
-                view = view[self._sock.send(view[:CHUNK]) :]
+                gone += self._sock.send(memoryview(octets)[gone : gone + CHUNK])
             except _BLOCKED as blocked:
                 if not (yield Wait(_event(blocked, selectors.EVENT_WRITE), _in(seconds))):
                     why = f"it took nothing for {seconds:g} s"
-                    raise Dropped(why, unsent=len(view)) from None
+                    raise Dropped(why, unsent=size - gone) from None
             except OSError as error:
-                raise Dropped(_why(error), unsent=len(view)) from None
+                raise Dropped(_why(error), unsent=size - gone) from None
 
     def read_reply(self, *, seconds: float) -> Steps[Reply]:
         """Read one reply of one or more lines. Raises: Dropped, JunkReply."""
@@ -180,7 +180,7 @@ class Wire:
             if not self._has_more() and (is_late or not (yield Wait(event, ends))):
                 raise Dropped(f"it did not answer within {seconds:g} s")
             try:
-                found = self._sock.recv(65_536)
+                found = self._sock.recv(LONGEST_LINE)
             except _BLOCKED as blocked:
                 event = _event(blocked, selectors.EVENT_READ)
                 continue

@@ -304,7 +304,7 @@ def test_a_wave_uses_as_many_connections_as_it_has_messages_and_no_more_than_all
         (10, 0.25, 20),
         (20, 0.34, 20),
         (50, 0.5, 50),
-        (50, 0.01, 250),
+        (50, 0.01, 1000),
         (3, 60.0, 10),
         (0, 0.0, 10),
     ],
