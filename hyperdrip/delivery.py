@@ -9,7 +9,7 @@ Lock order: leads by id, messages, envelopes, quota.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 import psycopg
@@ -52,7 +52,8 @@ class Settled:
 class Request:
     """What a worker asks to claim: up to `quantity` messages of one day's queue, and who asks.
 
-    `on_read` is told what was read before any of it can be claimed.
+    `on_read` is told what is to be claimed before any of it can be. `ahead`: what was read before
+    and is not claimed yet, of which this is taken; without it `waves` times `quantity` are read.
     """
 
     quantity: int
@@ -61,6 +62,17 @@ class Request:
     worker: int
     vt_seconds: int
     on_read: Callable[[Sequence[int]], None] = lambda _envelope_ids: None
+    ahead: Sequence[int] = ()
+    waves: int = 1
+
+
+@dataclass(frozen=True)
+class Read:
+    """How many envelopes a read brought, whether as many as asked for, and how long it took."""
+
+    count: int
+    is_full: bool
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -69,10 +81,13 @@ class Claimed:
 
     Envelopes of messages that are being sent (`expired`) or were locked by somebody else (`held`);
     and envelope -> lead of those that nothing can be claimed of now. `has_read`: there was anything
-    to read.
+    to read. `ahead`: what was read and is not claimed yet. `read`: how a read went, if there was
+    one.
     """
 
     has_read: bool = False
+    ahead: tuple[int, ...] = ()
+    read: Read | None = None
     claims: tuple[Claim, ...] = ()
     expired: tuple[int, ...] = ()
     held: tuple[int, ...] = ()
@@ -126,16 +141,23 @@ def _finish_and_claim(
             quota.apply(conn, changes)
             return settled, Claimed()
         name = queue.name_of(environment, request.day)
-        envelope_ids, server_now = queue.read(
-            conn, name, vt_seconds=request.vt_seconds, quantity=request.quantity
-        )
+        found, read, server_now = request.ahead, None, None
+        if not found:
+            started, asked = time.monotonic(), request.quantity * request.waves
+            found, server_now = queue.read(
+                conn, name, vt_seconds=request.vt_seconds, quantity=asked
+            )
+            read = Read(len(found), len(found) == asked, time.monotonic() - started)
+        envelope_ids, ahead = found[: request.quantity], found[request.quantity :]
         request.on_read(envelope_ids)
         quota.apply(conn, {d: c for d, c in changes.items() if d <= request.day})
         if is_quota_first:
             quota.lock_days(conn, [request.day])
         claimed = Claimed()
         if envelope_ids:
-            claimed = _claim(conn, name, request, envelope_ids, now=clock.take(server_now))
+            now = clock.read(conn) if server_now is None else clock.take(server_now)
+            claimed = _claim(conn, name, request, envelope_ids, now=now)
+            claimed = replace(claimed, ahead=tuple(ahead), read=read)
         quota.apply(conn, {d: c for d, c in changes.items() if d > request.day})
         return settled, claimed
 

@@ -28,6 +28,7 @@ from hyperdrip.dispatch import Dispatcher, Wave
 from hyperdrip.domain_limits import DomainLimits
 from hyperdrip.errors import DatabaseUnavailable, SettingsError
 from hyperdrip.models import Instance, MessageState, WorkerSummary
+from hyperdrip.reading import ReadAhead
 from hyperdrip.rollover import Policy, RolledOver, roll_over, settle_lost
 from hyperdrip.senders import Sender
 from hyperdrip.signals import Stop
@@ -114,6 +115,7 @@ class Worker:
         # When the lease of what was read last ends, and what of each read was locked by others.
         self._read_ends = 0.0
         self._held: list[tuple[float, tuple[int, ...]]] = []
+        self._ahead = ReadAhead()
         self._blocked: set[int] = set()
         self._next_claim_at = 0.0
         self._next_heartbeat_at = 0.0
@@ -171,6 +173,7 @@ class Worker:
                 self._while_connected(self._finish_alone)
                 raise
         self._while_connected(self._finish_alone)
+        self._while_connected(self._return_ahead)
         return self._while_connected(self.summary)
 
     def step(self) -> bool:
@@ -196,6 +199,7 @@ class Worker:
             log.warning("The clock stands before a day already opened; nothing is claimed")
         if result.today != self._today:
             self._held = []  # a rollover starts from the ledger
+            self._ahead = ReadAhead()
             self._blocked = set()
         self._today = result.today
         self._is_gate_known_open = False
@@ -242,10 +246,16 @@ class Worker:
     def _claim_next(self) -> Wave | None:
         """Read and claim the next wave, finishing the last one on the way; None when idle."""
         if self.stop.is_set() or not self._is_gate_open() or not self._await_spacing():
+            self._return_ahead()
             return None
         self._show_held()
         day, vt_seconds = self._open_day(), self._options.vt_seconds
-        lease_ends = self._read_ends = time.monotonic() + vt_seconds
+        ahead = self._ahead
+        if not ahead.is_fresh(vt_seconds):
+            self._return_ahead()
+        if not ahead.envelope_ids:
+            ahead.lease_ends = time.monotonic() + vt_seconds
+        lease_ends = self._read_ends = ahead.lease_ends
 
         def note_asked(envelope_ids: Sequence[int]) -> None:
             self._asked = envelope_ids, day, lease_ends
@@ -262,10 +272,13 @@ class Worker:
                 self._id,
                 vt_seconds,
                 on_read=note_asked,
+                ahead=ahead.take_all(),  # should this fail, they show again by themselves
+                waves=ahead.waves,
             ),
         )
         self._note_settled(settled)
         self._asked = None
+        ahead.note(claimed)
         if not claimed.has_read:
             self._is_gate_known_open = False
             return None
@@ -308,7 +321,7 @@ class Worker:
         )
         is_old = is_only_blocked and self._blocked.issuperset(claimed.blocked)
         self._blocked.update(claimed.blocked)
-        return not is_old
+        return not is_old or bool(self._ahead.envelope_ids)
 
     def _show_held(self) -> None:
         """Show what somebody else had locked when it was read; a lease would hide it for long."""
@@ -321,6 +334,18 @@ class Worker:
             ):
                 still_held.append((lease_ends, left))
         self._held = still_held
+
+    def _return_ahead(self) -> None:
+        """Show what was read and is not going to be claimed; a lease would hide it for long."""
+        lease_ends = self._ahead.lease_ends
+        if found := self._ahead.take_all():
+            delivery.show_held(
+                self._conn,
+                self._instance.environment,
+                found,
+                day=self._open_day(),
+                lease_ends=lease_ends,
+            )
 
     def _stop_suppressed(self, lead_ids: set[int]) -> None:
         """Messages to suppressed addresses would wait for ever: stop their leads."""
@@ -341,6 +366,7 @@ class Worker:
         """Pause before the claim: a worker killed while it waits leaves nothing unknown."""
         if self._next_claim_at <= time.monotonic():
             return True
+        self._return_ahead()
         if not self.read_gate().waiting:
             return False
         while not self.stop.is_set() and (left := self._next_claim_at - time.monotonic()) > 0:
