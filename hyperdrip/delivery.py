@@ -52,8 +52,9 @@ class Settled:
 class Request:
     """What a worker asks to claim: up to `quantity` messages of one day's queue, and who asks.
 
-    `on_read` is told what is to be claimed before any of it can be. `ahead`: what was read before
-    and is not claimed yet, of which this is taken; without it `waves` times `quantity` are read.
+    `on_read` is told what is to be claimed, and what is not yet, before any of it can be. `ahead`:
+    what was read before and is not claimed yet, of which this is taken; without it `waves` times
+    `quantity` are read.
     """
 
     quantity: int
@@ -61,7 +62,7 @@ class Request:
     sender: str
     worker: int
     vt_seconds: int
-    on_read: Callable[[Sequence[int]], None] = lambda _envelope_ids: None
+    on_read: Callable[[Sequence[int], Sequence[int]], None] = lambda _envelope_ids, _ahead: None
     ahead: Sequence[int] = ()
     waves: int = 1
 
@@ -141,25 +142,43 @@ def _finish_and_claim(
             quota.apply(conn, changes)
             return settled, Claimed()
         name = queue.name_of(environment, request.day)
-        found, read, server_now = request.ahead, None, None
-        if not found:
-            started, asked = time.monotonic(), request.quantity * request.waves
-            found, server_now = queue.read(
-                conn, name, vt_seconds=request.vt_seconds, quantity=asked
-            )
-            read = Read(len(found), len(found) == asked, time.monotonic() - started)
-        envelope_ids, ahead = found[: request.quantity], found[request.quantity :]
-        request.on_read(envelope_ids)
+        if request.ahead:
+            taken, ahead = request.ahead[: request.quantity], request.ahead[request.quantity :]
+            now, read = clock.read(conn), None
+            envelope_ids: Sequence[int] = queue.lock_hidden(conn, name, taken)
+        else:
+            envelope_ids, ahead, now, read = _read(conn, clock, name, request)
+        request.on_read(envelope_ids, ahead)
         quota.apply(conn, {d: c for d, c in changes.items() if d <= request.day})
         if is_quota_first:
             quota.lock_days(conn, [request.day])
         claimed = Claimed()
         if envelope_ids:
-            now = clock.read(conn) if server_now is None else clock.take(server_now)
             claimed = _claim(conn, name, request, envelope_ids, now=now)
-            claimed = replace(claimed, ahead=tuple(ahead), read=read)
+        if request.ahead:
+            # What is being sent was claimed since it was read: nobody's lease has run out.
+            claimed = replace(claimed, has_read=True, expired=(), orphans=0)
+        claimed = replace(claimed, ahead=tuple(ahead), read=read)
         quota.apply(conn, {d: c for d, c in changes.items() if d > request.day})
         return settled, claimed
+
+
+def _read(
+    conn: psycopg.Connection, clock: Clock, name: str, request: Request
+) -> tuple[Sequence[int], Sequence[int], datetime, Read]:
+    """Read what is to be claimed now, and what may be later; and the clock, and how it went.
+
+    Only what is planned can wait: all else is seen to now, while its envelope is locked.
+    """
+    asked, started = request.quantity * request.waves, time.monotonic()
+    found, server_now = queue.read(conn, name, vt_seconds=request.vt_seconds, quantity=asked)
+    read = Read(len(found), len(found) == asked, time.monotonic() - started)
+    wave, ahead = found[: request.quantity], found[request.quantity :]
+    if ahead:
+        planned = set(ledger.list_planned(conn, ahead, day=request.day))
+        wave += [envelope_id for envelope_id in ahead if envelope_id not in planned]
+        ahead = sorted(planned)
+    return wave, ahead, clock.take(server_now), read
 
 
 def extend(

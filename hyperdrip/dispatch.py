@@ -95,7 +95,8 @@ class Dispatcher:
 
         `beat` is called now and then in between.
         """
-        extended_at = looked_at = time.monotonic()
+        looked_at = time.monotonic()
+        extended_at = wave.lease_ends - self.vt_seconds
         instant, instant_ends = NEVER, 0.0
         outcomes, handed_over, is_quiet = wave.outcomes, wave.handed_over, self.sender.is_quiet
         day = str(wave.day)

@@ -261,6 +261,14 @@ def list_leads_of(conn: psycopg.Connection, envelope_ids: Sequence[int], *, day:
     return [lead_id for (lead_id,) in rows]
 
 
+def list_planned(conn: psycopg.Connection, envelope_ids: Sequence[int], *, day: date) -> list[int]:
+    """Those of these envelopes of a day whose messages are planned; by id."""
+    rows = conn.execute(
+        query("list_planned_envelopes"), {**_spans(envelope_ids), "day": day}
+    ).fetchall()
+    return [envelope_id for (envelope_id,) in rows]
+
+
 def finish_sent(
     conn: psycopg.Connection, sent: Sequence[Finish], *, day: date
 ) -> tuple[set[int], list[tuple[int, str, int, int]]]:

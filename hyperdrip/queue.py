@@ -371,6 +371,26 @@ def list_visible(conn: psycopg.Connection, name: str, envelope_ids: Sequence[int
     return {envelope_id for (envelope_id,) in rows}
 
 
+def lock_hidden(conn: psycopg.Connection, name: str, envelope_ids: Sequence[int]) -> list[int]:
+    """Lock those of these envelopes that are hidden still, as they are since somebody read them.
+
+    Those that somebody else has locked are left out. Returns ids, in order.
+    """
+    try:
+        with conn.transaction():
+            rows = conn.execute(
+                sql.SQL(
+                    "select msg_id from pgmq.{table}"
+                    " where msg_id = any(%(ids)s::bigint[]) and vt > clock_timestamp()"
+                    " order by msg_id for update skip locked"
+                ).format(table=sql.Identifier(f"q_{name}")),
+                {"ids": array(envelope_ids)},
+            ).fetchall()
+    except pg.UndefinedTable:
+        return []
+    return [envelope_id for (envelope_id,) in rows]
+
+
 def archive_strays(conn: psycopg.Connection, name: str) -> None:
     """Archive the envelopes of a day's queue that point at no open message of that day."""
     try:

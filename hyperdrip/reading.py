@@ -13,6 +13,7 @@ from hyperdrip.delivery import Claimed
 SLOW_SECONDS_EACH = 50e-6
 FEWEST = 100  # a shorter read says little
 MOST_WAVES = 8
+LONGEST_SECONDS = 10.0  # others have nothing of what is hidden from them
 
 
 @dataclass
@@ -40,10 +41,10 @@ class ReadAhead:
             self.waves = max(1, self.waves // 2)
 
     def is_fresh(self, vt_seconds: int) -> bool:
-        """Is enough of the lease left for a wave to be sent in?"""
-        return time.monotonic() < self.lease_ends - vt_seconds / 2
+        """Was it read a moment ago, and is enough of the lease left for a wave to be sent in?"""
+        read_at = self.lease_ends - vt_seconds
+        return time.monotonic() < read_at + min(vt_seconds / 2, LONGEST_SECONDS)
 
-    def take_all(self) -> tuple[int, ...]:
-        """What is there, which somebody else sees to from now on."""
-        found, self.envelope_ids = self.envelope_ids, ()
-        return found
+    def clear(self) -> None:
+        """Forget what was read; whoever could not use it in time reads less the next time."""
+        self.envelope_ids, self.waves = (), 1

@@ -108,7 +108,7 @@ class Worker:
         self._counts: Counter[str] = Counter()
         self._unfinished = Batch()
         self._claimed = Claimed()
-        self._asked: tuple[Sequence[int], date, float] | None = None
+        self._asked: tuple[Sequence[int], Sequence[int], date, float] | None = None
         self._today: date | None = beside._today if beside else None
         self._is_beside, self._is_relieved = beside is not None, False
         self._own_ids: set[int] = {self._id} | (beside._own_ids if beside else set())
@@ -257,8 +257,8 @@ class Worker:
             ahead.lease_ends = time.monotonic() + vt_seconds
         lease_ends = self._read_ends = ahead.lease_ends
 
-        def note_asked(envelope_ids: Sequence[int]) -> None:
-            self._asked = envelope_ids, day, lease_ends
+        def note_asked(envelope_ids: Sequence[int], behind: Sequence[int]) -> None:
+            self._asked = envelope_ids, behind, day, lease_ends
 
         settled, claimed = delivery.finish_and_claim(
             self._conn,
@@ -272,7 +272,7 @@ class Worker:
                 self._id,
                 vt_seconds,
                 on_read=note_asked,
-                ahead=ahead.take_all(),  # should this fail, they show again by themselves
+                ahead=ahead.envelope_ids,
                 waves=ahead.waves,
             ),
         )
@@ -321,7 +321,8 @@ class Worker:
         )
         is_old = is_only_blocked and self._blocked.issuperset(claimed.blocked)
         self._blocked.update(claimed.blocked)
-        return not is_old or bool(self._ahead.envelope_ids)
+        # Only a read that leaves nothing to claim says that there is nothing.
+        return not is_old or claimed.read is None or bool(claimed.ahead)
 
     def _show_held(self) -> None:
         """Show what somebody else had locked when it was read; a lease would hide it for long."""
@@ -337,15 +338,19 @@ class Worker:
 
     def _return_ahead(self) -> None:
         """Show what was read and is not going to be claimed; a lease would hide it for long."""
-        lease_ends = self._ahead.lease_ends
-        if found := self._ahead.take_all():
-            delivery.show_held(
-                self._conn,
-                self._instance.environment,
-                found,
-                day=self._open_day(),
-                lease_ends=lease_ends,
-            )
+        ahead = self._ahead
+        if not ahead.envelope_ids:
+            return
+        held = delivery.show_held(
+            self._conn,
+            self._instance.environment,
+            ahead.envelope_ids,
+            day=self._open_day(),
+            lease_ends=ahead.lease_ends,
+        )
+        ahead.clear()
+        if held:
+            self._held.append((ahead.lease_ends, held))
 
     def _stop_suppressed(self, lead_ids: set[int]) -> None:
         """Messages to suppressed addresses would wait for ever: stop their leads."""
@@ -548,10 +553,15 @@ class Worker:
         """A claim may have been committed although its reply was lost: look it up and send it."""
         if self._asked is None:
             return
-        envelope_ids, day, lease_ends = self._asked
+        envelope_ids, behind, day, lease_ends = self._asked
         claims = ledger.list_claimed(self._conn, envelope_ids, day=day, worker=self._id)
         self._asked = None
+        if day == self._today:
+            claimed = {claim.envelope_id for claim in claims}
+            left = [envelope_id for envelope_id in envelope_ids if envelope_id not in claimed]
+            self._ahead = ReadAhead(envelope_ids=(*left, *behind), lease_ends=lease_ends)
         self._send(Wave(claims, day, lease_ends))
+        self._return_ahead()
 
     def _open_day(self) -> date:
         if self._today is None:

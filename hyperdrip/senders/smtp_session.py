@@ -261,6 +261,9 @@ class Session:
                 return found  # what it said before it went away stands
             if found is None and not is_good:
                 found = judge(phase, reply)
+                if phase is Phase.MAIL and reply.code // 100 == 4 and self._sent > 1:
+                    # It may only have had enough of this connection.
+                    found = found._replace(is_lost=True)
             if found is not None and (
                 found.is_lost or reply.code == SERVICE_CLOSES or not is_pipelined
             ):

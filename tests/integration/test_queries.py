@@ -218,6 +218,7 @@ HOT = (
     "finish_sent",
     "list_claimed",
     "list_leads_of_envelopes",
+    "list_planned_envelopes",
     "list_settled",
     "lock_expired",
     "lock_lease",

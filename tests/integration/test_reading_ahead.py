@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from hyperdrip import delivery, queue, reading, standing
 from hyperdrip import instance as instances
-from hyperdrip import queue, reading, standing
-from hyperdrip.delivery import Claimed, Read
+from hyperdrip.delivery import Batch, Claimed, Read, Request, finish_and_claim
 from hyperdrip.models import Claim
 from hyperdrip.reading import ReadAhead
 from hyperdrip.signals import Stop
@@ -98,7 +98,9 @@ def test_how_many_waves_are_read_goes_by_how_long_an_envelope_took(
     ahead.note(Claimed(read=Read(count, is_full, seconds)))
     assert ahead.waves == then
     ahead.note(Claimed(ahead=(7,)))
-    assert (ahead.waves, ahead.take_all(), ahead.take_all()) == (then, (7,), ())
+    assert (ahead.waves, ahead.envelope_ids) == (then, (7,))
+    ahead.clear()
+    assert (ahead.waves, ahead.envelope_ids) == (1, ())
 
 
 @pytest.mark.usefixtures("quantities")
@@ -151,10 +153,80 @@ def test_what_was_read_too_long_ago_is_shown_and_read_again(
         assert quantities == [2, 4, 8]
         worker._ahead.lease_ends -= 16  # of its 30 seconds, 14 are left
         assert worker.step()
-        assert quantities == [2, 4, 8, 16]
+        assert quantities == [2, 4, 8, 2]
         assert worker.run().sent == 60
     assert len(set(sender.keys)) == len(sender.keys) == 60
     assert_audit_ok(conn)
+
+
+@pytest.mark.usefixtures("quantities")
+def test_what_was_claimed_by_others_since_it_was_read_is_left_to_them(conn: Conn, dsn: str) -> None:
+    add_leads(conn, 60, messages=1)
+    sender = AnsweringSender(wave_size=2)
+    with closing(make_worker(dsn, sender, vt_seconds=30)) as worker:
+        for _ in range(4):
+            assert worker.step()  # eight have been read and are not claimed
+        show_all(conn, QUEUE)  # as if this one had slept for longer than its lease
+        request = Request(4, MONDAY, "null", 99, 30)
+        _, others = finish_and_claim(conn, SetClock(), "test", batch=Batch(), request=request)
+        taken = {claim.envelope_id for claim in others.claims}
+        assert len(taken) == 2  # and two that the worker is just sending
+        assert taken < {*worker._ahead.envelope_ids}
+        while worker.step():
+            pass
+        assert worker.summary().unknown == 0
+    assert count_states(conn) == {"sent": 58, "sending": 2}
+    assert len(set(sender.keys)) == len(sender.keys) == 58
+
+
+@pytest.mark.usefixtures("quantities")
+def test_what_a_lost_worker_was_sending_is_settled_by_the_read_that_finds_it(
+    conn: Conn, dsn: str
+) -> None:
+    add_leads(conn, 60, messages=1)
+    with closing(make_worker(dsn)) as worker:
+        worker.begin()
+    request = Request(20, MONDAY, "answering", 99, 30)
+    finish_and_claim(conn, SetClock(), "test", batch=Batch(), request=request)
+    show_all(conn, QUEUE)
+    with closing(make_worker(dsn, AnsweringSender(wave_size=2), on_unknown="hold")) as worker:
+        found = []
+        for _ in range(4):  # reads of 2, 4, 8 and 16
+            assert worker.step()
+            found.append(count_states(conn).get("unknown", 0))
+        assert found == [2, 6, 14, 20]
+        assert worker.run().sent == 40
+    assert_audit_ok(conn)
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+@pytest.mark.usefixtures("quantities")
+def test_a_server_that_is_lost_at_a_claim_leaves_nothing_hidden(
+    conn: Conn, dsn: str, monkeypatch: pytest.MonkeyPatch, is_committed: bool
+) -> None:
+    add_leads(conn, 60, messages=1)
+    sender = AnsweringSender(wave_size=2)
+    with closing(make_worker(dsn, sender, is_drain=False)) as worker:
+        for _ in range(4):
+            assert worker.step()
+        claim = delivery._finish_and_claim
+
+        def losing(*args: Any, **options: Any) -> Any:
+            monkeypatch.setattr(delivery, "_finish_and_claim", claim)
+            if is_committed:
+                claim(*args, **options)
+                raise psycopg.OperationalError("the reply was lost")
+            with args[0].transaction():
+                claim(*args, **options)
+                raise psycopg.OperationalError("it was rolled back")
+
+        monkeypatch.setattr(delivery, "_finish_and_claim", losing)
+        with pytest.raises(psycopg.OperationalError):
+            worker.step()
+        worker._reconnect(psycopg.OperationalError("lost"))
+    unsent = count_states(conn)["planned"]
+    assert visible(conn) == unsent
+    assert len(set(sender.keys)) == len(sender.keys)
 
 
 @pytest.mark.usefixtures("quantities")
@@ -196,4 +268,4 @@ def test_there_is_more_to_do_while_something_that_was_read_is_not_claimed(
     with closing(make_worker(dsn, AnsweringSender(wave_size=2))) as worker:
         worker.begin()
         worker._blocked.update(envelope_ids(conn, QUEUE))  # as if all had been blocked before
-        assert [worker.step() for _ in range(3)] == [False, True, False]  # 2, then 4 in two waves
+        assert [worker.step() for _ in range(3)] == [False, True, True]  # 2, then 4 in two waves
