@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from hyperdrip import Hyperdrip
 from hyperdrip.db import connect
@@ -17,6 +18,10 @@ from tests.database import Place, Server, make_place
 from tests.factories import MORNING, Watch, make_settings, wait_until
 
 PLACE = pytest.StashKey[Place]()
+
+# No test is timed. Said here, before the tests of any folder are imported.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def _place(config: pytest.Config) -> Place:
