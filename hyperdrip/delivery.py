@@ -145,7 +145,7 @@ def _finish_and_claim(
         if request.ahead:
             taken, ahead = request.ahead[: request.quantity], request.ahead[request.quantity :]
             now, read = clock.read(conn), None
-            envelope_ids: Sequence[int] = queue.lock_hidden(conn, name, taken)
+            envelope_ids: Sequence[int] = queue.list_hidden(conn, name, taken)
         else:
             envelope_ids, ahead, now, read = _read(conn, clock, name, request)
         request.on_read(envelope_ids, ahead)

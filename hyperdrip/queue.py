@@ -371,10 +371,10 @@ def list_visible(conn: psycopg.Connection, name: str, envelope_ids: Sequence[int
     return {envelope_id for (envelope_id,) in rows}
 
 
-def lock_hidden(conn: psycopg.Connection, name: str, envelope_ids: Sequence[int]) -> list[int]:
-    """Lock those of these envelopes that are hidden still, as they are since somebody read them.
+def list_hidden(conn: psycopg.Connection, name: str, envelope_ids: Sequence[int]) -> list[int]:
+    """Those of these envelopes that nobody may read: a lease holds. In order.
 
-    Those that somebody else has locked are left out. Returns ids, in order.
+    Nothing is locked: a read of somebody else locks also what has just been hidden from it.
     """
     try:
         with conn.transaction():
@@ -382,7 +382,7 @@ def lock_hidden(conn: psycopg.Connection, name: str, envelope_ids: Sequence[int]
                 sql.SQL(
                     "select msg_id from pgmq.{table}"
                     " where msg_id = any(%(ids)s::bigint[]) and vt > clock_timestamp()"
-                    " order by msg_id for update skip locked"
+                    " order by msg_id"
                 ).format(table=sql.Identifier(f"q_{name}")),
                 {"ids": array(envelope_ids)},
             ).fetchall()
