@@ -80,11 +80,11 @@ def test_slow_reads_bring_more_waves_each_time_and_each_envelope_is_read_once(
     ("waves", "count", "is_full", "seconds", "then"),
     [
         (1, 500, True, 0.011, 1),
-        (1, 500, True, 0.03, 2),
-        (2, 1000, True, 0.06, 4),
-        (8, 4000, True, 0.30, 8),
-        (8, 4000, True, 0.15, 8),  # neither slow nor quick
-        (8, 4000, True, 0.08, 4),
+        (1, 500, True, 0.07, 2),
+        (2, 1000, True, 0.13, 4),
+        (8, 4000, True, 0.50, 8),
+        (8, 4000, True, 0.30, 8),  # neither slow nor quick
+        (8, 4000, True, 0.20, 4),
         (1, 500, True, 0.0, 1),
         (8, 3999, False, 0.30, 1),  # the queue is nearly empty
         (1, 99, True, 1.0, 1),  # too few to tell
