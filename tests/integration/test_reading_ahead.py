@@ -58,7 +58,12 @@ def visible(conn: Conn) -> int:
 def at_hand_over(number: int, act: Callable[[], object]) -> Callable[[Claim], None]:
     """A hook that acts right before one hand-over."""
     hand_overs = iter(range(1, 1000))
-    return lambda _claim: act() if next(hand_overs) == number else None  # type: ignore[func-returns-value]
+
+    def before(_claim: Claim) -> None:
+        if next(hand_overs) == number:
+            act()
+
+    return before
 
 
 def test_slow_reads_bring_more_waves_each_time_and_each_envelope_is_read_once(
