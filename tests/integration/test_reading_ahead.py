@@ -274,3 +274,32 @@ def test_there_is_more_to_do_while_something_that_was_read_is_not_claimed(
         worker.begin()
         worker._blocked.update(envelope_ids(conn, QUEUE))  # as if all had been blocked before
         assert [worker.step() for _ in range(3)] == [False, True, True]  # 2, then 4 in two waves
+
+
+@pytest.mark.usefixtures("quantities")
+def test_the_lease_of_a_wave_is_extended_by_when_it_was_read(
+    conn: Conn, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hyperdrip.dispatch.LOOK_SECONDS", 0.0)
+    add_leads(conn, 60, messages=1)
+    seconds: list[float] = []
+
+    class Waiting(AnsweringSender):
+        def send_wave(self, claims: Any, may_send: Any) -> Any:
+            yield None  # a look at the lease
+            query = (
+                "select min(extract(epoch from vt - clock_timestamp()))::float8"
+                f' from pgmq."q_{QUEUE}" where msg_id = any(%s)'
+            )
+            ids = [claim.envelope_id for claim in claims]
+            seconds.extend(*conn.execute(query, [ids]).fetchall())
+            yield from super().send_wave(claims, may_send)
+
+    with closing(make_worker(dsn, Waiting(wave_size=2), vt_seconds=24)) as worker:
+        for _ in range(4):
+            assert worker.step()
+        conn.execute(f"update pgmq.\"q_{QUEUE}\" set vt = vt - interval '9 s'")
+        worker._ahead.lease_ends -= 9  # more than a third of it
+        assert worker.step()
+        assert seconds[-1] > 20
+        assert worker.run().sent == 60
